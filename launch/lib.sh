@@ -1,0 +1,67 @@
+# Shared by the scripts in launch/. Sourced, after a cd to the project's folder.
+# shellcheck shell=sh
+
+# shellcheck disable=SC2034
+# What building and running need; names are the same in Debian and Ubuntu.
+psann_packages="gcc g++ libc6-dev meson ninja-build pkg-config libinih-dev libcjson-dev libxxhash-dev libopenmpi-dev openmpi-bin
+  libhdf5-dev libopenblas-dev libsentencepiece-dev"
+
+# Where the build goes; another place: PSANN_BUILD=/some/folder
+build=${PSANN_BUILD:-build}
+
+say() { printf '\n== %s\n' "$*"; }
+
+die() {
+  printf '%s: %s\n' "$0" "$*" >&2
+  exit 1
+}
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then
+    "$@"
+  elif command -v sudo >/dev/null; then
+    sudo "$@"
+  else
+    die "this needs root rights and there is no sudo: as root, run: $*"
+  fi
+}
+
+installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+
+# Installs those of the named packages that are missing.
+need_packages() {
+  command -v dpkg-query >/dev/null || die "this script knows Debian and Ubuntu; elsewhere install what $* bring, then build with meson"
+  missing=
+  for package in "$@"; do
+    installed "$package" || missing="$missing $package"
+  done
+  [ -n "$missing" ] || return 0
+  say "installing$missing"
+  as_root apt-get update -q
+  # shellcheck disable=SC2086
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing ||
+    die "apt-get could not install$missing: see its messages above"
+}
+
+# Configures the build folder once and builds; arguments go to meson setup the first time.
+build_psann() {
+  say "building in $build"
+  [ -f "$build/build.ninja" ] || meson setup "$build" "$@"
+  ninja -C "$build"
+}
+
+# Open MPI refuses to run as root unless told twice.
+if [ "$(id -u)" = 0 ]; then
+  export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+fi
+
+# mpirun with options for this machine: more ranks than cores are allowed, ranks then are not bound to cores.
+run_ranks() {
+  ranks=$1
+  shift
+  if [ "$(nproc)" -lt "$ranks" ]; then
+    mpirun --oversubscribe --bind-to none -np "$ranks" "$@"
+  else
+    mpirun -np "$ranks" "$@"
+  fi
+}

@@ -1,0 +1,15 @@
+#!/bin/sh
+# Installs what the tests need, builds, and runs them all. Arguments go to `meson test`, for example:
+#
+#   launch/test.sh --suite unit
+#   launch/test.sh --list
+set -eu
+cd "$(dirname "$0")/.."
+. launch/lib.sh
+
+# shellcheck disable=SC2086
+need_packages $psann_packages libcmocka-dev sentencepiece python3-h5py bible-kjv
+[ ! -f "$build/build.ninja" ] || meson configure "$build" -Dtests=enabled
+build_psann -Dtests=enabled
+say "testing"
+exec meson test -C "$build" --print-errorlogs "$@"

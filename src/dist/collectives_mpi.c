@@ -1,0 +1,161 @@
+/* Slices go point to point: lengths and places are then 64 bit, empty and uneven slices are no special case, and the
+ * order of calls alone matches sends with receives (MPI keeps the order of messages between two ranks of one
+ * communicator).
+ */
+#include "dist/collectives_mpi.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "dist/mpi_world.h"
+
+typedef struct {
+  collectives base;
+  engine *e;
+  MPI_Comm comm;
+  int64_t chunk; /* bytes of a message */
+  MPI_Request *requests;
+  size_t n_requests, capacity;
+} mpi_collectives;
+
+static status new_request(mpi_collectives *c, MPI_Request **out) {
+  TRY(memory_grow(&c->requests, &c->capacity, c->n_requests + 1, sizeof *c->requests, "MPI requests"));
+  *out = &c->requests[c->n_requests];
+  return STATUS_OK;
+}
+
+static status start_receive(mpi_collectives *c, int from, char *data, int64_t bytes) {
+  for (int64_t at = 0; at < bytes; at += c->chunk) {
+    int count = (int)(bytes - at < c->chunk ? bytes - at : c->chunk);
+    MPI_Request *request;
+    TRY(new_request(c, &request));
+    TRY_MPI(MPI_Irecv(data + at, count, MPI_BYTE, from, 0, c->comm, request));
+    c->n_requests++;
+  }
+  return STATUS_OK;
+}
+
+static status start_send(mpi_collectives *c, int to, const char *data, int64_t bytes) {
+  for (int64_t at = 0; at < bytes; at += c->chunk) {
+    int count = (int)(bytes - at < c->chunk ? bytes - at : c->chunk);
+    MPI_Request *request;
+    TRY(new_request(c, &request));
+    TRY_MPI(MPI_Isend(data + at, count, MPI_BYTE, to, 0, c->comm, request));
+    c->n_requests++;
+  }
+  return STATUS_OK;
+}
+
+/* Before new messages: the data must be there, and what is under way gets a push, since MPI moves it only inside calls.
+ */
+static status begin(mpi_collectives *c) {
+  TRY(c->e->ops->synchronize(c->e));
+  if (c->n_requests > 0) {
+    int done;
+    TRY_MPI(MPI_Testall((int)c->n_requests, c->requests, &done, MPI_STATUSES_IGNORE));
+    if (done) {
+      c->n_requests = 0;
+    }
+  }
+  return STATUS_OK;
+}
+
+static status all_gather(collectives *base, void *buffer, dtype type, const int64_t *starts) {
+  mpi_collectives *c = (mpi_collectives *)base;
+  int rank = base->d->rank, ranks = base->d->ranks;
+  int64_t size = (int64_t)dtype_size(type);
+  char *bytes = buffer;
+  TRY(begin(c));
+  for (int step = 1; step < ranks; step++) {
+    int from = (rank - step + ranks) % ranks;
+    TRY(start_receive(c, from, bytes + starts[from] * size, (starts[from + 1] - starts[from]) * size));
+  }
+  for (int step = 1; step < ranks;
+       step++) { /* each rank starts with its neighbour, so that not all send to rank 0 first */
+    TRY(start_send(c, (rank + step) % ranks, bytes + starts[rank] * size, (starts[rank + 1] - starts[rank]) * size));
+  }
+  return STATUS_OK;
+}
+
+static status all_to_all(collectives *base, const void *buffer, dtype type, const int64_t *starts, void *parts) {
+  mpi_collectives *c = (mpi_collectives *)base;
+  int rank = base->d->rank, ranks = base->d->ranks;
+  int64_t size = (int64_t)dtype_size(type);
+  int64_t own = (starts[rank + 1] - starts[rank]) * size;
+  const char *from_bytes = buffer;
+  char *to_bytes = parts;
+  TRY(begin(c));
+  for (int step = 1; step < ranks; step++) {
+    int from = (rank - step + ranks) % ranks;
+    TRY(start_receive(c, from, to_bytes + from * own, own));
+  }
+  for (int step = 1; step < ranks; step++) {
+    int to = (rank + step) % ranks;
+    TRY(start_send(c, to, from_bytes + starts[to] * size, (starts[to + 1] - starts[to]) * size));
+  }
+  if (own > 0) {
+    memcpy(to_bytes + rank * own, from_bytes + starts[rank] * size, (size_t)own);
+  }
+  return STATUS_OK;
+}
+
+static status wait_all(collectives *base) {
+  mpi_collectives *c = (mpi_collectives *)base;
+  size_t n = c->n_requests;
+  c->n_requests = 0;
+  TRY_MPI(MPI_Waitall((int)n, c->requests, MPI_STATUSES_IGNORE));
+  return STATUS_OK;
+}
+
+static void destroy(collectives *base) {
+  mpi_collectives *c = (mpi_collectives *)base;
+  int ended = 0;
+  MPI_Finalized(&ended);
+  if (!ended && c->comm != MPI_COMM_NULL) {
+    for (size_t i = 0; i < c->n_requests; i++) { /* after a failure: their partners may never come */
+      if (c->requests[i] != MPI_REQUEST_NULL) {
+        MPI_Cancel(&c->requests[i]);
+        MPI_Request_free(&c->requests[i]);
+      }
+    }
+    if (c->n_requests == 0) { /* freeing is collective: not with exchanges left undone, the job is about to end */
+      MPI_Comm_free(&c->comm);
+    }
+  }
+  free(c->requests);
+  free(c);
+}
+
+static const collectives_ops mpi_ops = {destroy, all_gather, all_to_all, wait_all};
+
+status collectives_mpi_create_chunked(const dist *d, engine *e, int64_t chunk, collectives **out) {
+  *out = NULL;
+  REQUIRE(chunk >= 8 && chunk <= INT32_MAX, "messages of %lld bytes: MPI takes 8 to %d", (long long)chunk, INT32_MAX);
+  REQUIRE(d->ranks > 1 && mpi_world() != MPI_COMM_NULL, "collectives over MPI need MPI and several ranks, not %d",
+          d->ranks);
+  mpi_collectives *c;
+  TRY(memory_new(&c, 1, sizeof *c, "collectives"));
+  c->base.ops = &mpi_ops;
+  c->base.d = d;
+  c->e = e;
+  c->chunk = chunk;
+  c->comm = MPI_COMM_NULL;
+  status s = mpi_status(MPI_Comm_dup(mpi_world(), &c->comm), "MPI_Comm_dup");
+  if (s != STATUS_OK) {
+    destroy(&c->base);
+    return s;
+  }
+  char version[MPI_MAX_LIBRARY_VERSION_STRING];
+  int length = 0;
+  MPI_Get_library_version(version, &length);
+  version[strcspn(version, ",\n")] = '\0';
+  snprintf(c->base.description, sizeof c->base.description, "MPI over host memory (%.60s)", version);
+  *out = &c->base;
+  return STATUS_OK;
+}
+
+status collectives_mpi_create(const dist *d, engine *e, collectives **out) {
+  return collectives_mpi_create_chunked(d, e, MPI_CHUNK_BYTES, out);
+}

@@ -1,0 +1,20 @@
+/* What dist.c shares with the collectives over MPI. */
+#ifndef PSANN_DIST_MPI_WORLD_H
+#define PSANN_DIST_MPI_WORLD_H
+
+#include <mpi.h>
+
+#include "base/status.h"
+
+enum { MPI_CHUNK_BYTES = 1 << 30 }; /* MPI counts with int: longer messages go in pieces */
+
+/* The communicator of control messages, a duplicate of MPI_COMM_WORLD that returns errors. MPI_COMM_NULL without MPI.
+ */
+MPI_Comm mpi_world(void);
+
+/* An MPI return code as a status; the message has `call` and MPI's own words. */
+status mpi_status(int code, const char *call);
+
+#define TRY_MPI(call) TRY(mpi_status((call), #call))
+
+#endif

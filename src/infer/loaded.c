@@ -1,0 +1,95 @@
+#include "infer/loaded.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+
+static status read_file(loaded *l, const char *path, const char *device) {
+  TRY(checkpoint_open(path, true, &l->k));
+  config *c = l->k->config;
+  if (device != NULL) {
+    TRY(config_set(c, "run", "device", device, "--device"));
+  }
+  TRY(model_create(&c->model, NULL, &l->m));
+  return engine_cpu_create(DTYPE_F32, (int)c->cpu.threads, (uint64_t)c->run.seed, &l->e);
+}
+
+static status fill_store(loaded *l) {
+  if (l->d.ranks > 1) {
+    TRY(collectives_mpi_create(&l->d, l->e, &l->c));
+  }
+  TRY(weight_store_create(l->m, l->e, &l->d, l->c, STRATEGY_AUTO, l->d.ranks, (uint64_t)l->k->config->run.seed, false,
+                          &l->w));
+  return checkpoint_load(l->k, l->m, l->w, false, &l->d);
+}
+
+status loaded_open(const char *path, const char *device, const dist *d, loaded **out) {
+  *out = NULL;
+  loaded *l;
+  TRY(memory_new(&l, 1, sizeof *l, "a loaded model"));
+  l->d = *d;
+  /* Filling is collective: no rank may enter it when another could not read its file. */
+  status result = dist_agree(&l->d, read_file(l, path, device));
+  if (result == STATUS_OK) {
+    result = fill_store(l);
+  }
+  if (result != STATUS_OK) {
+    loaded_close(l);
+    return result;
+  }
+  *out = l;
+  return STATUS_OK;
+}
+
+void loaded_close(loaded *l) {
+  if (l == NULL) {
+    return;
+  }
+  if (l->w != NULL) {
+    weight_store_destroy(l->w);
+  }
+  if (l->c != NULL) {
+    l->c->ops->destroy(l->c);
+  }
+  if (l->e != NULL) {
+    l->e->ops->destroy(l->e);
+  }
+  model_free(l->m);
+  checkpoint_close(l->k);
+  free(l);
+}
+
+status loaded_tokenizer(const loaded *l, tokenizer **out) {
+  const checkpoint *k = l->k;
+  return tokenizer_create(k->tokenizer, k->tokenizer_data, k->tokenizer_bytes, k->vocab_size, k->end_of_text, out);
+}
+
+status loaded_fits_store(const loaded *l, const token_store *s) {
+  const checkpoint *k = l->k;
+  if (s->vocab_size != k->vocab_size) {
+    USER_ERROR("%s has a vocabulary of %" PRId64 " tokens, but %s was trained with %" PRId64
+               ": make the store with the checkpoint's tokenizer",
+               s->path, s->vocab_size, k->path, k->vocab_size);
+  }
+  if (strcmp(s->tokenizer, k->tokenizer) != 0) {
+    USER_ERROR(
+        "%s was made with tokenizer '%s', but %s was trained with '%s': make the store with the checkpoint's tokenizer",
+        s->path, s->tokenizer, k->path, k->tokenizer);
+  }
+  if (s->end_of_text != k->end_of_text) {
+    USER_ERROR(
+        "%s ends documents with token %d, but %s was trained with %d: make the store with the checkpoint's tokenizer",
+        s->path, (int)s->end_of_text, k->path, (int)k->end_of_text);
+  }
+  if (s->tokenizer_bytes != k->tokenizer_bytes ||
+      (s->tokenizer_bytes > 0 && memcmp(s->tokenizer_data, k->tokenizer_data, s->tokenizer_bytes) != 0)) {
+    USER_ERROR(
+        "%s was made with another '%s' model than %s was trained with (same size of vocabulary, other pieces): make "
+        "the store with "
+        "the checkpoint's tokenizer",
+        s->path, s->tokenizer, k->path);
+  }
+  return STATUS_OK;
+}

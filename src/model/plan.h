@@ -1,0 +1,29 @@
+/* The memory plan and the count of operations, before anything is allocated. */
+#ifndef PSANN_MODEL_PLAN_H
+#define PSANN_MODEL_PLAN_H
+
+#include "model/model.h"
+
+/* Training FLOP per token with the causal count of attention: 6·N + 6·L·T·D, N = elements of all matrices that multiply (the lookup of the embedding
+ * is not counted). Forward only: a third. */
+double plan_flop_per_token(const model *m, int64_t T);
+
+enum { PLAN_ROWS = 16 };
+
+typedef struct {
+  const char *what;
+  double bytes;
+} plan_row;
+
+typedef struct {
+  plan_row rows[PLAN_ROWS];
+  int n_rows;
+} memory_plan;
+
+void plan_add(memory_plan *p, const char *what, double bytes);
+double plan_total(const memory_plan *p);
+
+/* Prints the table through log_line. */
+void plan_print(const memory_plan *p, double available);
+
+#endif

@@ -1,0 +1,267 @@
+#include "report/metrics.h"
+
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/memory.h"
+
+/* A file that only ever grows by whole lines. */
+typedef struct {
+  char *path;
+  int file;
+  off_t size;     /* bytes known to be whole lines */
+  char *pending;  /* lines not yet written */
+  size_t pending_bytes, capacity;
+  bool failing;
+} line_file;
+
+struct metrics {
+  line_file json, csv;
+};
+
+static const char csv_header[] =
+    "step,loss,ppl,lr,grad_norm,tok_s,step_ms,tokens,epoch,skipped,val_loss,val_ppl,val_bits_per_byte";
+
+/* The step of a line, or −1 when the line is torn or not ours. */
+static int64_t json_step(const char *line) {
+  cJSON *object = cJSON_Parse(line);
+  const cJSON *step = cJSON_GetObjectItemCaseSensitive(object, "step");
+  int64_t number = cJSON_IsNumber(step) ? (int64_t)step->valuedouble : -1;
+  cJSON_Delete(object);
+  return number;
+}
+
+static int commas(const char *line) {
+  int count = 0;
+  for (; *line != 0; line++) {
+    count += *line == ',';
+  }
+  return count;
+}
+
+static int64_t csv_step(const char *line) {
+  if (strcmp(line, csv_header) == 0) {
+    return 0;
+  }
+  char *end = NULL;
+  long long step = strtoll(line, &end, 10);
+  return end != line && *end == ',' && commas(line) == commas(csv_header) ? (int64_t)step : -1;
+}
+
+/* Copies the whole lines of steps ≤ last_step. */
+static status copy_lines(FILE *in, FILE *out, int64_t last_step, int64_t (*step_of)(const char *), bool *dropped) {
+  char *line = NULL;
+  size_t capacity = 0;
+  ssize_t length;
+  bool good = true;
+  while (good && (length = getline(&line, &capacity, in)) > 0) {
+    bool whole = line[length - 1] == '\n';
+    if (whole) {
+      line[length - 1] = 0;
+    }
+    int64_t step = whole ? step_of(line) : -1;
+    if (step < 0 || step > last_step) {
+      *dropped = true;
+    } else {
+      good = fprintf(out, "%s\n", line) > 0;
+    }
+  }
+  free(line);
+  if (ferror(in) || !good || fflush(out) != 0) {
+    FAIL("%s", strerror(errno));
+  }
+  return STATUS_OK;
+}
+
+/* Leaves in `path` only what a run at last_step would have written. */
+static status keep_until(const char *path, int64_t last_step, int64_t (*step_of)(const char *)) {
+  FILE *in = fopen(path, "re");
+  if (in == NULL) {
+    if (errno == ENOENT) {
+      return STATUS_OK;
+    }
+    USER_ERROR("cannot read '%s': %s", path, strerror(errno));
+  }
+  char *temporary = NULL;
+  status s = memory_format(&temporary, "%s.tmp", path);
+  FILE *out = s == STATUS_OK ? fopen(temporary, "we") : NULL;
+  bool dropped = false;
+  if (s == STATUS_OK && out == NULL) {
+    s = status_set(STATUS_USER_ERROR, __FILE__, __LINE__, "cannot write '%s': %s; choose a run.dir that you can write to", temporary,
+                   strerror(errno));
+  } else if (s == STATUS_OK) {
+    s = copy_lines(in, out, last_step, step_of, &dropped);
+    if (s != STATUS_OK) {
+      status_prefix(s, "'%s' cannot be rewritten without the lines after step %lld", path, (long long)last_step);
+    }
+  }
+  fclose(in);
+  if (out != NULL) {
+    fclose(out);
+  }
+  if (s == STATUS_OK && dropped) {
+    s = file_commit(temporary, path);
+  } else if (out != NULL) {
+    unlink(temporary);
+  }
+  free(temporary);
+  return s;
+}
+
+static status line_file_open(line_file *f, const char *folder, const char *name, int64_t last_step,
+                             int64_t (*step_of)(const char *)) {
+  TRY(file_join(&f->path, folder, name));
+  TRY(keep_until(f->path, last_step, step_of));
+  f->file = open(f->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+  if (f->file < 0) {
+    USER_ERROR("cannot write '%s': %s; choose a run.dir that you can write to", f->path, strerror(errno));
+  }
+  struct stat facts;
+  if (fstat(f->file, &facts) != 0) {
+    FAIL("cannot read the size of '%s': %s", f->path, strerror(errno));
+  }
+  f->size = facts.st_size;
+  return STATUS_OK;
+}
+
+/* Writes all that is pending; on failure the file is cut back to its whole lines. */
+static void line_file_flush(line_file *f) {
+  size_t done = 0;
+  while (done < f->pending_bytes) {
+    ssize_t written = write(f->file, f->pending + done, f->pending_bytes - done);
+    if (written < 0 && errno == EINTR) {
+      continue;
+    }
+    if (written <= 0) {
+      if (!f->failing) {
+        log_warning("'%s' cannot be written: %s; its lines are kept in memory and tried again", f->path, strerror(errno));
+      }
+      f->failing = true;
+      if (ftruncate(f->file, f->size) != 0) {
+        return; /* a torn line stays; the next resume drops it */
+      }
+      return;
+    }
+    done += (size_t)written;
+  }
+  f->size += (off_t)done;
+  f->pending_bytes = 0;
+  f->failing = false;
+}
+
+static void line_file_add(line_file *f, const char *line) {
+  size_t length = strlen(line);
+  if (memory_grow(&f->pending, &f->capacity, f->pending_bytes + length + 1, 1, "lines of metrics") != STATUS_OK) {
+    return;
+  }
+  memcpy(f->pending + f->pending_bytes, line, length);
+  f->pending[f->pending_bytes + length] = '\n';
+  f->pending_bytes += length + 1;
+  line_file_flush(f);
+}
+
+static void line_file_close(line_file *f) {
+  if (f->file >= 0) {
+    line_file_flush(f);
+    close(f->file);
+  }
+  free(f->pending);
+  free(f->path);
+}
+
+status metrics_open(const char *folder, int64_t last_step, metrics **out) {
+  metrics *m = NULL;
+  TRY(memory_new(&m, 1, sizeof *m, "the metrics"));
+  m->json.file = m->csv.file = -1;
+  status s = line_file_open(&m->json, folder, "metrics.jsonl", last_step > 0 ? last_step : -1, json_step);
+  if (s == STATUS_OK) {
+    s = line_file_open(&m->csv, folder, "metrics.csv", last_step, csv_step);
+  }
+  if (s != STATUS_OK) {
+    metrics_close(m);
+    return s;
+  }
+  if (m->csv.size == 0) {
+    line_file_add(&m->csv, csv_header);
+  }
+  *out = m;
+  return STATUS_OK;
+}
+
+void metrics_close(metrics *m) {
+  if (m == NULL) {
+    return;
+  }
+  line_file_close(&m->json);
+  line_file_close(&m->csv);
+  free(m);
+}
+
+static void json_add(metrics *m, cJSON *object) {
+  char *line = cJSON_PrintUnformatted(object);
+  if (line != NULL) {
+    line_file_add(&m->json, line);
+  }
+  cJSON_free(line);
+  cJSON_Delete(object);
+}
+
+void metrics_step(metrics *m, const metrics_row *r) {
+  cJSON *o = cJSON_CreateObject();
+  cJSON_AddNumberToObject(o, "step", (double)r->step);
+  cJSON_AddNumberToObject(o, "loss", r->loss);
+  cJSON_AddNumberToObject(o, "ppl", r->ppl);
+  cJSON_AddNumberToObject(o, "lr", r->lr);
+  cJSON_AddNumberToObject(o, "grad_norm", r->grad_norm);
+  cJSON_AddNumberToObject(o, "tok_s", r->tok_s);
+  cJSON_AddNumberToObject(o, "step_ms", r->step_ms);
+  cJSON_AddNumberToObject(o, "tokens", (double)r->tokens);
+  cJSON_AddNumberToObject(o, "epoch", r->epoch);
+  cJSON_AddBoolToObject(o, "skipped", r->skipped);
+  char validation[128] = ",,";
+  if (!isnan(r->val_loss)) {
+    cJSON_AddNumberToObject(o, "val_loss", r->val_loss);
+    cJSON_AddNumberToObject(o, "val_ppl", r->val_ppl);
+    cJSON_AddNumberToObject(o, "val_bits_per_byte", r->val_bits_per_byte); /* null when the store does not know its bytes */
+    int used = snprintf(validation, sizeof validation, "%.17g,%.17g,", r->val_loss, r->val_ppl);
+    if (!isnan(r->val_bits_per_byte)) {
+      snprintf(validation + used, sizeof validation - (size_t)used, "%.17g", r->val_bits_per_byte);
+    }
+  }
+  json_add(m, o);
+  char line[512];
+  snprintf(line, sizeof line, "%lld,%.17g,%.17g,%.17g,%.17g,%.17g,%.17g,%lld,%.17g,%d,%s", (long long)r->step, r->loss, r->ppl,
+           r->lr, r->grad_norm, r->tok_s, r->step_ms, (long long)r->tokens, r->epoch, r->skipped, validation);
+  line_file_add(&m->csv, line);
+}
+
+void metrics_event(metrics *m, int64_t step, const char *event, const metrics_number *numbers, int n, const char *format, ...) {
+  char message[1024];
+  va_list args;
+  va_start(args, format);
+  vsnprintf(message, sizeof message, format, args);
+  va_end(args);
+  cJSON *o = cJSON_CreateObject();
+  cJSON_AddStringToObject(o, "event", event);
+  cJSON_AddNumberToObject(o, "step", (double)step);
+  for (int i = 0; i < n; i++) {
+    cJSON_AddNumberToObject(o, numbers[i].name, numbers[i].value);
+  }
+  cJSON_AddStringToObject(o, "message", message);
+  json_add(m, o);
+}
+
+void metrics_sync(metrics *m) {
+  fsync(m->json.file);
+  fsync(m->csv.file);
+}

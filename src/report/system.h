@@ -1,0 +1,22 @@
+/* The machine that a run is on, for the start of the log, the memory check, and system.json. */
+#ifndef PSANN_REPORT_SYSTEM_H
+#define PSANN_REPORT_SYSTEM_H
+
+#include "base/status.h"
+#include "dist/dist.h"
+
+typedef struct {
+  char cpu[128];           /* model name */
+  int cores;               /* that this process may use */
+  int machine_cores;       /* that the machine has */
+  double memory_total;     /* bytes; a container's limit when it is lower */
+  double memory_available; /* bytes that can be allocated now without swapping */
+  char os[160];            /* distribution and kernel */
+} system_facts;
+
+void system_read(system_facts *f);
+
+/* Writes system.json: host, CPU, memory, OS, ranks, engine, program version, commit, build, libraries, command line, start time. */
+status system_write(const char *path, const system_facts *f, const dist *d, const char *engine, int argc, char **argv);
+
+#endif

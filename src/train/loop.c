@@ -1,0 +1,272 @@
+#include "train/loop.h"
+
+#include <math.h>
+#include <signal.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/status.h"
+#include "report/console.h"
+#include "train/step.h"
+#include "watch/stop.h"
+
+enum { SKIPS_IN_A_ROW = 100 }; /* a run whose loss has left the finite numbers for so long will not come back */
+
+/* Why ranks stop; the largest one that a rank has is agreed on. */
+enum { GO_ON, STOP_TIME, STOP_SIGNAL };
+
+typedef struct {
+  training *t;
+  double started;           /* of the program */
+  double began;             /* of the loop */
+  double busy, interval_busy; /* seconds in steps: of this launch, since the last line */
+  int64_t interval_steps;
+  double tok_s, seconds_per_step; /* of the last interval */
+  double shown;             /* when the bar was last drawn */
+  double loss;              /* of the last reported step */
+  int64_t skips;            /* in a row */
+  int64_t failures;         /* of checkpoints, in a row */
+  int64_t saved_step;       /* of the last checkpoint */
+  bool best_unsaved;
+  int64_t kept_best_step;   /* before the evaluation of this step */
+  double kept_best_loss;
+} loop;
+
+static bool due(int64_t step, int64_t interval) { return interval > 0 && step % interval == 0; }
+
+static double tokens_per_step(const loop *l) { return (double)l->t->c->train.batch_tokens; }
+
+/* Report. */
+
+static void update_pace(loop *l) {
+  if (l->interval_steps > 0 && l->interval_busy > 0) {
+    l->seconds_per_step = l->interval_busy / (double)l->interval_steps;
+    l->tok_s = tokens_per_step(l) / l->seconds_per_step;
+  }
+}
+
+static console_pace pace_of(const loop *l, int64_t step) {
+  int64_t steps = training_steps(l->t);
+  return (console_pace){.steps = steps,
+                        .batch_tokens = l->t->c->train.batch_tokens,
+                        .tok_s = l->tok_s,
+                        .eta = (double)(steps - step) * l->seconds_per_step};
+}
+
+static void show(loop *l, const metrics_row *row) {
+  enum { BAR_PER_SECOND = 8 };
+  update_pace(l);
+  console_pace pace = pace_of(l, row->step);
+  if (due(row->step, l->t->c->log.interval) || row->step == l->t->first_step + 1 || row->step == training_steps(l->t)) {
+    console_step(row, &pace);
+    l->interval_busy = 0;
+    l->interval_steps = 0;
+  } else if (clock_seconds() - l->shown > 1.0 / BAR_PER_SECOND) {
+    console_progress(row, &pace);
+    l->shown = clock_seconds();
+  }
+}
+
+static status check_skip(loop *l, const step_outcome *o) {
+  if (!o->skipped) {
+    l->skips = 0;
+    return STATUS_OK;
+  }
+  l->skips++;
+  log_warning("step %lld: loss %g, gradient norm %g: not finite, so its update is skipped", (long long)o->step, o->loss, o->grad_norm);
+  if (l->t->metrics != NULL) {
+    metrics_event(l->t->metrics, o->step, "skip", NULL, 0, "loss %g, gradient norm %g: the update is skipped", o->loss, o->grad_norm);
+  }
+  if (l->skips >= SKIPS_IN_A_ROW) {
+    FAIL("the loss or its gradient has not been finite for %d steps in a row, up to step %lld; lower train.lr (%g) and continue from an earlier checkpoint in '%s', in "
+         "another run.dir, with run.resume = its path",
+         SKIPS_IN_A_ROW, (long long)o->step, l->t->c->train.lr, l->t->checkpoints);
+  }
+  return STATUS_OK;
+}
+
+/* The lines of a step whose result is known; `val` is NULL when nothing was evaluated after it. */
+static status report(loop *l, const step_outcome *o, const evaluation_result *val) {
+  if (o->step == 0) {
+    return STATUS_OK;
+  }
+  l->busy += o->seconds;
+  l->interval_busy += o->seconds;
+  l->interval_steps++;
+  l->loss = o->loss;
+  const metrics_row row = {.step = o->step,
+                           .loss = o->loss,
+                           .ppl = exp(o->loss),
+                           .lr = o->lr,
+                           .grad_norm = o->grad_norm,
+                           .tok_s = tokens_per_step(l) / o->seconds,
+                           .step_ms = 1000 * o->seconds,
+                           .tokens = o->tokens,
+                           .epoch = (double)o->sequences / (double)l->t->order.windows,
+                           .skipped = o->skipped,
+                           .val_loss = val != NULL ? val->loss : NAN,
+                           .val_ppl = val != NULL ? val->ppl : NAN,
+                           .val_bits_per_byte = val != NULL ? val->bits_per_byte : NAN};
+  if (l->t->metrics != NULL) {
+    metrics_step(l->t->metrics, &row);
+  }
+  show(l, &row);
+  return check_skip(l, o);
+}
+
+/* Evaluation. */
+
+static status evaluate(loop *l, evaluation_result *val) {
+  training *t = l->t;
+  TRY(evaluation_run(t->eval, val, console_evaluating));
+  bool best = val->loss < t->state.best_val_loss;
+  t->state.val_loss = val->loss;
+  if (best) {
+    l->kept_best_loss = t->state.best_val_loss;
+    l->kept_best_step = t->state.best_step;
+    t->state.best_val_loss = val->loss;
+    t->state.best_step = t->state.step;
+    l->best_unsaved = true;
+  }
+  return STATUS_OK;
+}
+
+static void report_evaluation(loop *l, const evaluation_result *val) {
+  training *t = l->t;
+  bool best = t->state.best_step == t->state.step;
+  console_evaluation(t->state.step, val->tokens, val->loss, val->ppl, val->bits_per_byte, val->accuracy, val->seconds, best);
+  if (t->metrics != NULL) {
+    const metrics_number numbers[] = {{"val_loss", val->loss},         {"val_ppl", val->ppl},          {"val_bits_per_byte", val->bits_per_byte},
+                                      {"val_accuracy", val->accuracy}, {"val_tokens", (double)val->tokens}, {"seconds", val->seconds}};
+    metrics_event(t->metrics, t->state.step, "evaluation", numbers, (int)(sizeof numbers / sizeof numbers[0]), "%s",
+                  best ? "the best so far" : "");
+  }
+}
+
+/* Checkpoints. A failure is said and outlived, `checkpoint.max_failures` times in a row; all ranks get the same status and so decide alike. */
+
+static status save_failed(loop *l, bool last) {
+  training *t = l->t;
+  l->failures++;
+  if (l->best_unsaved) { /* `best` still names the checkpoint before it */
+    t->state.best_val_loss = l->kept_best_loss;
+    t->state.best_step = l->kept_best_step;
+  }
+  if (last || l->failures > t->c->checkpoint.max_failures) {
+    const char *why = last ? "the run's last checkpoint" : "training stopped: the checkpoint";
+    return status_prefix(STATUS_FAILURE, "%s (step %lld) could not be written, failure %lld in a row; the newest one is of step %lld", why,
+                         (long long)t->state.step, (long long)l->failures, (long long)l->saved_step);
+  }
+  log_warning("the checkpoint of step %lld could not be written (failure %lld in a row, %lld are outlived): %s", (long long)t->state.step,
+              (long long)l->failures, (long long)t->c->checkpoint.max_failures, status_message());
+  if (t->metrics != NULL) {
+    metrics_event(t->metrics, t->state.step, "warning", NULL, 0, "the checkpoint could not be written: %s", status_message());
+  }
+  return STATUS_OK;
+}
+
+static status save(loop *l, bool last) {
+  training *t = l->t;
+  double start = clock_seconds();
+  if (t->metrics != NULL) {
+    metrics_sync(t->metrics);
+  }
+  status s = checkpoint_save(t->checkpoints, t->c, t->m, t->w, &t->state, t->train_store, t->d);
+  if (s != STATUS_OK) {
+    s = save_failed(l, last);
+    l->best_unsaved = false;
+    return s;
+  }
+  l->failures = 0;
+  l->saved_step = t->state.step;
+  l->best_unsaved = false;
+  double seconds = clock_seconds() - start;
+  log_line("[save] step=%lld dt=%.1fs", (long long)t->state.step, seconds);
+  if (t->metrics != NULL) {
+    const metrics_number numbers[] = {{"seconds", seconds}};
+    metrics_event(t->metrics, t->state.step, "save", numbers, 1, "%s/step_%08lld.h5", t->checkpoints, (long long)t->state.step);
+  }
+  return STATUS_OK;
+}
+
+/* The loop. */
+
+static status agree_on_stop(const loop *l, int64_t *stop) {
+  double limit = 60 * l->t->c->run.max_minutes;
+  int64_t mine = GO_ON;
+  if (stop_requested() != 0) {
+    mine = STOP_SIGNAL;
+  } else if (limit > 0 && clock_seconds() - l->started >= limit) {
+    mine = STOP_TIME;
+  }
+  return dist_max(l->t->d, mine, stop);
+}
+
+/* One step and what is due after it. */
+static status advance(loop *l, int64_t *stop) {
+  training *t = l->t;
+  const config *c = t->c;
+  step_outcome outcome;
+  TRY(train_step(t, &outcome));
+  TRY(report(l, &outcome, NULL));
+  TRY(agree_on_stop(l, stop));
+
+  int64_t step = t->state.step;
+  bool last = step == training_steps(t);
+  bool evaluating = t->eval != NULL && (due(step, c->eval.interval) || last);
+  bool saving = due(step, c->checkpoint.interval) || last || *stop != GO_ON;
+  t->state.val_loss = NAN;
+  if (!evaluating && !saving && !due(step, c->log.interval)) {
+    return STATUS_OK;
+  }
+  evaluation_result val;
+  TRY(train_collect(t, &outcome));
+  if (evaluating) {
+    TRY(evaluate(l, &val));
+  }
+  TRY(report(l, &outcome, evaluating ? &val : NULL));
+  if (evaluating) {
+    report_evaluation(l, &val);
+  }
+  return saving || l->best_unsaved ? save(l, last || *stop != GO_ON) : STATUS_OK;
+}
+
+static void summarize(const loop *l, int64_t stop) {
+  const training *t = l->t;
+  int64_t done = t->state.step - t->first_step;
+  const console_summary s = {
+      .ending = stop == STOP_SIGNAL ? END_SIGNAL : stop == STOP_TIME ? END_TIME : done > 0 ? END_FINISHED : END_NOTHING_TO_DO,
+      .step = t->state.step,
+      .steps = training_steps(t),
+      .launch_steps = done,
+      .seconds = clock_seconds() - l->started,
+      .tok_s = l->busy > 0 ? (double)done * tokens_per_step(l) / l->busy : 0,
+      .loss = l->loss,
+      .best_val_loss = t->state.best_val_loss,
+      .best_step = t->state.best_step,
+      .c = t->c,
+      .ranks = t->d->ranks,
+      .argc = t->request->argc,
+      .argv = t->request->argv};
+  console_end(&s);
+  if (t->metrics != NULL) {
+    static const char *const messages[] = {"finished", "run.max_minutes", "signal"};
+    const metrics_number numbers[] = {{"seconds", s.seconds}, {"tok_s", s.tok_s}};
+    metrics_event(t->metrics, s.step, "stop", numbers, 2, "%s", messages[stop]);
+  }
+}
+
+status train_loop(training *t, double started) {
+  loop l = {.t = t, .started = started, .began = clock_seconds(), .loss = NAN, .saved_step = t->first_step, .shown = 0};
+  if (t->metrics != NULL) {
+    const metrics_number numbers[] = {{"ranks", t->d->ranks}};
+    metrics_event(t->metrics, t->state.step, "start", numbers, 1, "%s", t->resumed_from != NULL ? t->resumed_from : "");
+  }
+  int64_t stop = GO_ON;
+  TRY(agree_on_stop(&l, &stop));
+  while (stop == GO_ON && t->state.step < training_steps(t)) {
+    TRY(advance(&l, &stop));
+  }
+  summarize(&l, stop);
+  return STATUS_OK;
+}

@@ -1,0 +1,263 @@
+#include "train/setup.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "report/version.h"
+#include "train/micro_batch.h"
+#include "train/resume.h"
+
+/* Config. */
+
+static status read_config(training *t) {
+  TRY(config_new(&t->c));
+  TRY(config_read(t->c, t->request->config));
+  for (int i = 0; i < t->request->n_overrides; i++) {
+    TRY(config_override(t->c, t->request->overrides[i]));
+  }
+  return config_resolve(t->c);
+}
+
+/* All ranks must have the same values; the message names the first key that differs. */
+static status compare_configs(const training *t) {
+  char *text = NULL;
+  status s = dist_agree(t->d, config_text(t->c, &text));
+  if (s != STATUS_OK) {
+    free(text);
+    return s;
+  }
+  s = dist_same(t->d, "the configuration", text);
+  free(text);
+  if (s == STATUS_OK) {
+    return s;
+  }
+  for (int i = 0; i < config_rows(); i++) {
+    const char *section, *name;
+    char *value = NULL, *what = NULL;
+    TRY(config_row(t->c, i, &section, &name, &value, NULL));
+    status made = memory_format(&what, "%s.%s", section, name);
+    status same = made == STATUS_OK ? dist_same(t->d, what, value) : made;
+    free(value);
+    free(what);
+    TRY(same);
+  }
+  return s;
+}
+
+/* Data. */
+
+static status open_stores(training *t) {
+  config *c = t->c;
+  TRY(token_store_open(c->data.train, &t->train_store));
+  if (c->data.val != NULL && c->data.val[0] != 0) {
+    TRY(token_store_open(c->data.val, &t->val_store));
+    if (strcmp(t->train_store->tokenizer_digest, t->val_store->tokenizer_digest) != 0) {
+      USER_ERROR("data.train '%s' and data.val '%s' were made with different tokenizers (%s, vocabulary %lld; %s, vocabulary %lld); make both with one "
+                 "psann_data run, or the second with the first one's tokenizer",
+                 c->data.train, c->data.val, t->train_store->tokenizer, (long long)t->train_store->vocab_size, t->val_store->tokenizer,
+                 (long long)t->val_store->vocab_size);
+    }
+  }
+  if (c->model.vocab_size == 0) {
+    c->model.vocab_size = t->train_store->vocab_size;
+  }
+  if (c->model.vocab_size < t->train_store->vocab_size) {
+    USER_ERROR("model.vocab_size = %lld is too small for the token store '%s', whose vocabulary has %lld tokens; leave the key out, or give at least %lld",
+               (long long)c->model.vocab_size, c->data.train, (long long)t->train_store->vocab_size, (long long)t->train_store->vocab_size);
+  }
+  return sampler_init(&t->order, t->train_store, c->data.seq_len, (uint64_t)c->run.seed);
+}
+
+static status compare_stores(const training *t) {
+  TRY(dist_same(t->d, "the tokens of data.train", t->train_store->digest));
+  TRY(dist_same(t->d, "the tokenizer of data.train", t->train_store->tokenizer_digest));
+  return dist_same(t->d, "the tokens of data.val", t->val_store != NULL ? t->val_store->digest : "");
+}
+
+/* Model and memory. */
+
+static status build_model(training *t) {
+  const config *c = t->c;
+  t->micro_batches = training_batch(t) / c->train.micro_batch;
+  t->rate = schedule_from(c);
+  t->update = update_from(c);
+  if (c->model.base == BASE_WAVERESNET && c->model.wave_interleave && c->model.wave_padding == PADDING_SAME) {
+    log_warning("model.wave_padding = same lets every position see the future: the losses and perplexities of this run say nothing about a language model");
+  }
+  TRY(model_create(&c->model, c->train.decay_exclude, &t->m));
+  return engine_cpu_create(DTYPE_F32, (int)c->cpu.threads, (uint64_t)c->run.seed, &t->e);
+}
+
+static run_spec training_spec(const training *t) {
+  return (run_spec){.B = t->c->train.micro_batch,
+                    .T = t->c->data.seq_len,
+                    .recompute = t->c->train.recompute,
+                    .label_smoothing = t->c->train.label_smoothing,
+                    .training = true};
+}
+
+static size_t batch_bytes(const training *t) {
+  return (size_t)(t->c->train.micro_batch * t->c->data.seq_len) * sizeof(int32_t);
+}
+
+/* What weight_store_create, model_run_create, evaluation_create and the buffers below will take. */
+static void make_plan(training *t) {
+  const config *c = t->c;
+  run_spec spec = training_spec(t);
+  engine_limits limits;
+  model_limits(t->m, spec.B, spec.T, &limits);
+  t->plan = (memory_plan){0};
+  weight_store_plan(t->m, t->e->compute, t->e->state, t->d->ranks, c->parallel.strategy, t->micro_batches, true, &t->plan);
+  plan_add(&t->plan, "activations", (double)model_run_bytes(t->m, t->e->compute, t->e->state, &spec));
+  if (t->val_store != NULL) {
+    plan_add(&t->plan, "evaluation", (double)evaluation_bytes(t->m, t->e, spec.B, spec.T));
+  }
+  plan_add(&t->plan, "scratch", (double)t->e->ops->scratch_bytes(t->e, &limits));
+  plan_add(&t->plan, "tokens", 3.0 * (double)batch_bytes(t));
+  t->memory_available = t->machine.memory_available / t->d->local_ranks;
+}
+
+static status compare_memory(const training *t) {
+  double needed = plan_total(&t->plan);
+  if (needed > t->memory_available && t->memory_available > 0) {
+    char need[32], have[32];
+    USER_ERROR("each rank needs %s but has %s (the free memory of %s shared by %d rank%s); lower train.micro_batch (%lld), data.seq_len (%lld) or the model, "
+               "set train.recompute = block, or start fewer ranks a host",
+               memory_text(needed, need), memory_text(t->memory_available, have), t->d->host, t->d->local_ranks, t->d->local_ranks == 1 ? "" : "s",
+               (long long)t->c->train.micro_batch, (long long)t->c->data.seq_len);
+  }
+  return STATUS_OK;
+}
+
+static status check_ranks(const training *t) {
+  if (t->micro_batches < t->d->ranks) {
+    USER_ERROR("a step has %lld micro-batches of %lld × %lld tokens, too few for %d ranks; start at most %lld ranks, raise train.batch_tokens (%lld), or "
+               "lower train.micro_batch",
+               (long long)t->micro_batches, (long long)t->c->train.micro_batch, (long long)t->c->data.seq_len, t->d->ranks, (long long)t->micro_batches,
+               (long long)t->c->train.batch_tokens);
+  }
+  return STATUS_OK;
+}
+
+status training_open(training *t, const train_request *request, const dist *d) {
+  memset(t, 0, sizeof *t);
+  t->request = request;
+  t->d = d;
+  t->lock = -1;
+  system_read(&t->machine);
+  TRY(dist_agree(d, read_config(t)));
+  TRY(dist_same(d, "the version of psann_train", version_text()));
+  TRY(compare_configs(t));
+  TRY(dist_agree(d, open_stores(t)));
+  TRY(compare_stores(t));
+  TRY(resume_find(t));
+  if (t->c->train.micro_batch == 0) {
+    t->c->train.micro_batch = micro_batch_auto(t->c->train.batch_tokens, t->c->data.seq_len);
+  }
+  TRY(resume_check(t));
+  TRY(dist_agree(d, build_model(t)));
+  TRY(check_ranks(t));
+  make_plan(t);
+  return STATUS_OK;
+}
+
+status training_check_memory(const training *t) { return dist_agree(t->d, compare_memory(t)); }
+
+/* Weights and buffers. */
+
+static status allocate(training *t) {
+  const config *c = t->c;
+  run_spec spec = training_spec(t);
+  TRY(weight_store_create(t->m, t->e, t->d, t->exchange, c->parallel.strategy, t->micro_batches, (uint64_t)c->run.seed, true, &t->w));
+  TRY(model_run_create(t->m, t->e, &spec, &t->pass));
+  TRY(host_batch_init(&t->host, spec.B, spec.T));
+  TRY(t->e->ops->alloc(t->e, batch_bytes(t), "tokens", &t->tokens));
+  TRY(t->e->ops->alloc(t->e, batch_bytes(t), "labels", &t->labels));
+  TRY(t->e->ops->alloc(t->e, batch_bytes(t), "order of rows", &t->rows));
+  size_t losses = (size_t)t->w->ops->local_micro_batches(t->w) * sizeof(double);
+  TRY(t->e->ops->alloc(t->e, losses, "losses", (void **)&t->losses));
+  if (t->val_store != NULL) {
+    TRY(evaluation_create(t->m, t->e, &t->w->source, t->d, t->val_store, spec.B, spec.T, c->eval.batches, &t->eval));
+  }
+  return STATUS_OK;
+}
+
+static status write_config(const training *t) {
+  char *text = NULL, *path = NULL;
+  status s = config_text(t->c, &text);
+  if (s == STATUS_OK) {
+    s = file_join(&path, t->c->run.dir, "config.ini");
+  }
+  if (s == STATUS_OK) {
+    s = file_write_atomic(path, text, strlen(text));
+  }
+  free(text);
+  free(path);
+  return s;
+}
+
+static status write_system(const training *t) {
+  char *path = NULL;
+  TRY(file_join(&path, t->c->run.dir, "system.json"));
+  status s = system_write(path, &t->machine, t->d, t->e->description, t->request->argc, t->request->argv);
+  free(path);
+  return s;
+}
+
+static status open_files(training *t) {
+  if (t->d->rank != 0) {
+    return STATUS_OK;
+  }
+  TRY(write_config(t));
+  TRY(write_system(t));
+  return metrics_open(t->c->run.dir, t->state.step, &t->metrics);
+}
+
+status training_start(training *t) {
+  if (t->d->ranks > 1) {
+    TRY(dist_agree(t->d, collectives_mpi_create(t->d, t->e, &t->exchange)));
+  }
+  TRY(dist_agree(t->d, allocate(t)));
+  TRY(resume_load(t));
+  return dist_agree(t->d, open_files(t));
+}
+
+void training_close(training *t) {
+  metrics_close(t->metrics);
+  evaluation_free(t->eval);
+  if (t->e != NULL) {
+    t->e->ops->free(t->e, t->losses);
+    t->e->ops->free(t->e, t->rows);
+    t->e->ops->free(t->e, t->labels);
+    t->e->ops->free(t->e, t->tokens);
+  }
+  host_batch_free(&t->host);
+  model_run_free(t->pass);
+  weight_store_destroy(t->w);
+  if (t->exchange != NULL) {
+    t->exchange->ops->destroy(t->exchange);
+  }
+  model_free(t->m);
+  if (t->e != NULL) {
+    t->e->ops->destroy(t->e);
+  }
+  if (t->from != NULL) {
+    checkpoint_close(t->from);
+  }
+  token_store_close(t->train_store);
+  token_store_close(t->val_store);
+  config_free(t->c);
+  free(t->resumed_from);
+  free(t->checkpoints);
+  if (t->lock >= 0) {
+    file_unlock(t->lock);
+  }
+  log_close_file();
+  memset(t, 0, sizeof *t);
+  t->lock = -1;
+}

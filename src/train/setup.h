@@ -1,0 +1,93 @@
+/* Everything that a training run needs, from a config to loaded weights. Every stage is agreed on by all ranks before the next one begins, so a mistake that one rank
+ * finds ends the job with one sentence. */
+#ifndef PSANN_TRAIN_SETUP_H
+#define PSANN_TRAIN_SETUP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "ckpt/checkpoint.h"
+#include "config/config.h"
+#include "data/sampler.h"
+#include "data/token_store.h"
+#include "dist/collectives.h"
+#include "dist/dist.h"
+#include "model/model.h"
+#include "model/plan.h"
+#include "optim/schedule.h"
+#include "optim/update.h"
+#include "report/metrics.h"
+#include "report/system.h"
+#include "shard/weight_store.h"
+#include "train/evaluate.h"
+
+/* What a command line asks for. */
+typedef struct {
+  const char *config;      /* path of the INI file */
+  char **overrides;        /* section.key=value */
+  int n_overrides;
+  bool plan_only;          /* --plan */
+  int argc;                /* the whole command line, for the record and for the next commands */
+  char **argv;
+} train_request;
+
+/* What became of a step, known when the engine has finished it. */
+typedef struct {
+  int64_t step; /* 0: nothing to report */
+  double loss, grad_norm, lr;
+  bool skipped;
+  double seconds; /* of this step */
+  int64_t tokens, sequences; /* consumed up to and with it */
+} step_outcome;
+
+typedef struct {
+  const train_request *request;
+  const dist *d;
+  config *c;
+  system_facts machine;
+  token_store *train_store, *val_store; /* val_store: NULL without evaluation */
+  char *checkpoints;                    /* folder */
+  int lock;                             /* of the run folder; rank 0 */
+  engine *e;
+  model *m;
+  collectives *exchange; /* NULL on one rank */
+  weight_store *w;
+  model_run *pass;
+  evaluation *eval;
+  sampler order;
+  host_batch host;
+  void *tokens, *labels, *rows; /* int32 (B·T), engine memory */
+  double *losses;               /* one per local micro-batch, engine memory */
+  schedule rate;
+  update_spec update;
+  int64_t micro_batches; /* n of a step, over all ranks */
+  memory_plan plan;
+  double memory_available; /* to this rank */
+  run_state state;
+  checkpoint *from; /* rank 0, until it is loaded; NULL: a fresh start */
+  char *resumed_from; /* path, rank 0; NULL: a fresh start */
+  int64_t first_step; /* steps that were done when this launch began */
+  step_outcome pending; /* issued, its result not yet read; step 0: none */
+  metrics *metrics;     /* rank 0 */
+} training;
+
+/* Config, ranks, stores, run folder, checkpoint to resume from, model, plan. Nothing large is allocated. With plan_only no folder is made and no checkpoint is
+ * looked for. */
+status training_open(training *t, const train_request *request, const dist *d);
+
+/* A user error with the numbers when the plan does not fit into the memory of some rank. */
+status training_check_memory(const training *t);
+
+/* Weights, buffers, the checkpoint's state, and the run folder's files. */
+status training_start(training *t);
+
+/* Harmless on what was never opened. */
+void training_close(training *t);
+
+/* Steps that the run has in all. */
+static inline int64_t training_steps(const training *t) { return t->c->train.max_steps; }
+
+/* Sequences of a step, over all ranks. */
+static inline int64_t training_batch(const training *t) { return t->c->train.batch_tokens / t->c->data.seq_len; }
+
+#endif

@@ -1,0 +1,71 @@
+#include "train/step.h"
+
+#include "base/clock.h"
+
+static status load_batch(training *t, int64_t first_sequence) {
+  engine *e = t->e;
+  size_t bytes = (size_t)(t->host.B * t->host.T) * sizeof(int32_t);
+  TRY(sampler_load(&t->order, first_sequence, &t->host));
+  TRY(e->ops->copy(e, STREAM_MAIN, COPY_TO_ENGINE, t->tokens, t->host.tokens, bytes));
+  TRY(e->ops->copy(e, STREAM_MAIN, COPY_TO_ENGINE, t->labels, t->host.labels, bytes));
+  return e->ops->copy(e, STREAM_MAIN, COPY_TO_ENGINE, t->rows, t->host.order, bytes);
+}
+
+static status set_step(training *t, int64_t first_sequence, double lr) {
+  const step_state s = {.step = t->state.step + 1,
+                        .updates = t->state.updates,
+                        .first_sequence = first_sequence,
+                        .lr = lr,
+                        .loss_scale = t->state.loss_scale,
+                        .micro_batches = (double)t->micro_batches};
+  return t->e->ops->set_step(t->e, &s);
+}
+
+status train_step(training *t, step_outcome *previous) {
+  const weight_store_ops *ops = t->w->ops;
+  const model_batch batch = {.tokens = t->tokens, .labels = t->labels, .order = t->rows};
+  double start = clock_seconds();
+  double lr = schedule_lr(&t->rate, t->state.step + 1);
+  int64_t local = ops->local_micro_batches(t->w);
+
+  for (int64_t j = 0; j < local; j++) {
+    int64_t first = t->state.sequences + ops->micro_batch(t->w, j) * t->host.B;
+    TRY(load_batch(t, first));
+    TRY(set_step(t, first, lr));
+    TRY(ops->begin_micro_batch(t->w, j));
+    TRY(model_train(t->pass, &t->w->source, &batch, &t->losses[j]));
+  }
+  TRY(train_collect(t, previous));
+  TRY(set_step(t, t->state.sequences, lr)); /* the count of updates is known only now */
+  TRY(ops->finish(t->w, t->losses, &t->update));
+
+  t->state.step++;
+  t->state.sequences += training_batch(t);
+  t->state.tokens += t->c->train.batch_tokens;
+  t->pending = (step_outcome){.step = t->state.step,
+                              .lr = lr,
+                              .seconds = clock_seconds() - start,
+                              .tokens = t->state.tokens,
+                              .sequences = t->state.sequences};
+  return STATUS_OK;
+}
+
+status train_collect(training *t, step_outcome *outcome) {
+  *outcome = (step_outcome){0};
+  if (t->pending.step == 0) {
+    return STATUS_OK;
+  }
+  double start = clock_seconds();
+  step_result r;
+  TRY(t->e->ops->get_result(t->e, &r));
+  *outcome = t->pending;
+  outcome->loss = r.loss;
+  outcome->grad_norm = r.grad_norm;
+  outcome->skipped = r.skip != 0;
+  t->pending = (step_outcome){0};
+  if (!outcome->skipped) {
+    t->state.updates++;
+  }
+  outcome->seconds += clock_seconds() - start;
+  return STATUS_OK;
+}

@@ -1,0 +1,16 @@
+/* Ctrl-C under mpirun. The terminal sends SIGINT to its foreground process group, which is mpirun's: mpirun then gives the ranks one second and ends with
+ * a failure, too little for a checkpoint. So rank 0, which shares mpirun's terminal, makes its own process group the foreground: Ctrl-C then reaches
+ * rank 0 alone, all ranks agree to stop, and mpirun ends with 0. */
+#ifndef PSANN_WATCH_TERMINAL_H
+#define PSANN_WATCH_TERMINAL_H
+
+#include <stdbool.h>
+
+/* Does nothing when there is no controlling terminal, or when this process is not the child of a launcher that has the foreground. Returns
+ * whether it took the terminal. */
+bool terminal_take(void);
+
+/* Undoes it; async-signal-safe, and harmless when nothing was taken. */
+void terminal_give_back(void);
+
+#endif
