@@ -43,10 +43,14 @@ need_packages() {
     die "apt-get could not install$missing: see its messages above"
 }
 
-# Configures the build folder once and builds; arguments go to meson setup the first time.
+# Configures the build folder once, with a value for the option `tests` when one is given, and builds.
 build_psann() {
   say "building in $build"
-  [ -f "$build/build.ninja" ] || meson setup "$build" "$@"
+  if [ ! -f "$build/build.ninja" ]; then
+    meson setup "$build" ${1:+"-Dtests=$1"}
+  elif [ -n "$1" ]; then
+    meson configure "$build" "-Dtests=$1"
+  fi
   ninja -C "$build"
 }
 

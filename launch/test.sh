@@ -9,7 +9,6 @@ cd "$(dirname "$0")/.."
 
 # shellcheck disable=SC2086
 need_packages $psann_packages libcmocka-dev sentencepiece python3-h5py bible-kjv
-[ ! -f "$build/build.ninja" ] || meson configure "$build" -Dtests=enabled
-build_psann -Dtests=enabled
+build_psann enabled
 say "testing"
 exec meson test -C "$build" --print-errorlogs "$@"

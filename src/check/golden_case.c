@@ -117,7 +117,8 @@ static status read_batches(golden_file *f, golden_case *k) {
   int64_t shape[GOLDEN_DIMS];
   int64_t batches = k->steps * k->micro_batches;
   TRY(golden_file_shape(f, "input_ids", &dims, shape));
-  if (dims != 3 || shape[0] != batches || shape[1] < 1 || shape[2] < 1) {
+  if (dims != 3 || shape[0] != batches || shape[1] < 1 || shape[2] < 1 || shape[1] > INT32_MAX / batches ||
+      shape[2] > INT32_MAX / (batches * shape[1])) {
     USER_ERROR("%s: 'input_ids' must have the shape (total_steps · grad_accum_steps = %lld, B, T)", golden_file_path(f),
                (long long)batches);
   }

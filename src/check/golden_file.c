@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/memory.h"
 
 enum { VALUE_TEXT = 512, ATTRIBUTE_NUMBERS = 8 };
@@ -25,8 +26,8 @@ status golden_file_open(const char *path, golden_file **out) {
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL); /* failures are told in our own words */
     f->id = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
     if (f->id < 0) {
-      result = status_set(STATUS_USER_ERROR, __FILE__, __LINE__,
-                          "%s is missing, damaged, or no HDF5 file: it can't be opened", path);
+      const char *why = file_exists(path) ? "is damaged, or no HDF5 file" : "does not exist";
+      result = status_set(STATUS_USER_ERROR, __FILE__, __LINE__, "%s %s", path, why);
     }
   }
   if (result != STATUS_OK) {

@@ -49,16 +49,6 @@ static void hdf_quiet(void) {
   H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
 }
 
-/* The newest format of the 1.8 line carries checksums of all its structures, so a flipped bit there is noticed. */
-static hid_t new_access(ckpt_fault *fault) {
-  hid_t access = ckpt_driver_access(fault);
-  if (access >= 0 && H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V18) < 0) {
-    H5Pclose(access);
-    return H5I_INVALID_HID;
-  }
-  return access;
-}
-
 /* Nothing is evicted while writing: after a failed write there would be nothing to read back. */
 static herr_t keep_metadata(hid_t access) {
   H5AC_cache_config_t cache = {.version = H5AC__CURR_CACHE_CONFIG_VERSION};
@@ -74,10 +64,12 @@ static herr_t keep_metadata(hid_t access) {
 
 status hdf_create(const char *path, ckpt_fault *fault, hid_t *file) {
   hdf_quiet();
-  hid_t access = new_access(fault);
+  hid_t access = ckpt_driver_access(fault);
   hid_t creation = H5Pcreate(H5P_FILE_CREATE);
   *file = H5I_INVALID_HID;
-  if (access >= 0 && creation >= 0 && keep_metadata(access) >= 0 && H5Pset_obj_track_times(creation, false) >= 0 &&
+  /* The format of the 1.8 line carries checksums of all its structures, so a flipped bit there is noticed. */
+  if (access >= 0 && creation >= 0 && H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V18) >= 0 &&
+      keep_metadata(access) >= 0 && H5Pset_obj_track_times(creation, false) >= 0 &&
       H5Pset_link_creation_order(creation, H5P_CRT_ORDER_TRACKED | H5P_CRT_ORDER_INDEXED) >= 0) {
     *file = H5Fcreate(path, H5F_ACC_TRUNC, creation, access);
   }
@@ -121,7 +113,7 @@ status hdf_open(const char *path, ckpt_fault *fault, hid_t *file) {
   hdf_quiet();
   *file = H5I_INVALID_HID;
   TRY(check_file(path));
-  hid_t access = new_access(fault);
+  hid_t access = ckpt_driver_access(fault);
   if (access < 0) {
     return hdf_failed("open", path);
   }

@@ -49,7 +49,7 @@ static void make_table(build_arguments *a, option table[COUNT]) {
       {"--coverage", "X", OPTION_NUMBER, &b->training.character_coverage, 0.5, 1.0,
        .help = "sentencepiece: share of the characters with tokens of their own;\nothers are spelt in bytes (0.9999)"},
       {"--sample-mib", "N", OPTION_INTEGER, &a->sample_mib, 1, 4096,
-       .help = "sentencepiece: MiB of text to train on, drawn evenly (32);\ntakes about 30 times that in memory"},
+       .help = "sentencepiece: MiB of text to train on, drawn evenly (16);\ntakes about 30 times that in memory"},
       {.help = "Documents"},
       {"--split-documents", "HOW", OPTION_TEXT, &a->split,
        .help = "of text files: none, line, blank-line, or mark (none)"},
@@ -152,7 +152,7 @@ static status list_inputs(const build_arguments *a, input_list *list) {
 
 status command_build(int argc, char *const *argv) {
   long cores = sysconf(_SC_NPROCESSORS_ONLN);
-  build_arguments a = {.split = "none", .vocab = 8192, .sample_mib = 32, .seed = 1, .jobs = cores > 0 ? cores : 1};
+  build_arguments a = {.split = "none", .vocab = 8192, .sample_mib = 16, .seed = 1, .jobs = cores > 0 ? cores : 1};
   a.build.split.fraction = 0.02;
   a.build.reading.text_key = "text";
   a.build.training = (sentencepiece_options){.model_type = "unigram", .character_coverage = 0.9999};

@@ -66,7 +66,7 @@ static status pass_by(input_list *list, const char *path) {
 
 static status add_file(input_list *list, const char *path, input_role role, const struct stat *about, bool named) {
   char start[FIRST_LOOK];
-  size_t bytes;
+  size_t bytes = 0;
   TRY(first_look(path, start, &bytes));
   for (size_t i = 0; i < sizeof binary_kinds / sizeof *binary_kinds; i++) {
     if (bytes >= binary_kinds[i].bytes && memcmp(start, binary_kinds[i].start, binary_kinds[i].bytes) == 0) {

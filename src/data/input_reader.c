@@ -293,9 +293,9 @@ static status read_row(input_reader *r, const char *line, size_t bytes) {
 static status next_of_json(input_reader *r, input_segment *segment, bool *given) {
   *given = false;
   while (r->value_bytes == 0) {
-    const char *line;
-    size_t bytes;
-    bool there;
+    const char *line = NULL;
+    size_t bytes = 0;
+    bool there = false;
     cJSON_Delete(r->row);
     r->row = NULL;
     TRY(next_line(r, &line, &bytes, &there));

@@ -11,6 +11,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "ckpt/driver.h"
 #include "data/raw_io.h"
 #include "data/store_format.h"
 #include "data/store_seal.h"
@@ -55,14 +56,26 @@ static status spool_flush(spool *s, const char *path) {
   return STATUS_OK;
 }
 
-/* The element's low bytes, little-endian. */
-static status spool_add(spool *s, const char *path, uint64_t element, size_t size) {
-  if (s->used + size > SPOOL_BLOCK) {
-    TRY(spool_flush(s, path));
+/* Appends `count` elements, of which `size` low bytes are kept, from an array whose elements have `stride` bytes. */
+static status spool_add(spool *s, const char *path, const void *elements, size_t count, size_t stride, size_t size) {
+  const char *from = elements;
+  while (count > 0) {
+    if (s->used + size > SPOOL_BLOCK) {
+      TRY(spool_flush(s, path));
+    }
+    size_t room = (SPOOL_BLOCK - s->used) / size, now = count < room ? count : room;
+    char *to = s->block + s->used;
+    for (size_t i = 0; i < now && size == 2; i++) {
+      memcpy(to + 2 * i, from + stride * i, 2);
+    }
+    for (size_t i = 0; i < now && size != 2; i++) {
+      memcpy(to + size * i, from + stride * i, size);
+    }
+    s->used += now * size;
+    s->bytes += (int64_t)(now * size);
+    from += now * stride;
+    count -= now;
   }
-  memcpy(s->block + s->used, &element, size);
-  s->used += size;
-  s->bytes += (int64_t)size;
   return STATUS_OK;
 }
 
@@ -120,9 +133,7 @@ status store_writer_open(const char *path, const tokenizer *t, store_writer **ou
 }
 
 status store_writer_add(store_writer *w, const int32_t *tokens, size_t count) {
-  for (size_t i = 0; i < count; i++) {
-    TRY(spool_add(&w->tokens, w->path, (uint32_t)tokens[i], (size_t)w->token_bytes));
-  }
+  TRY(spool_add(&w->tokens, w->path, tokens, count, sizeof *tokens, (size_t)w->token_bytes));
   w->token_count += (int64_t)count;
   return STATUS_OK;
 }
@@ -131,7 +142,7 @@ status store_writer_end_document(store_writer *w, int64_t text_bytes) {
   if (w->token_count == w->document_start) {
     return STATUS_OK;
   }
-  TRY(spool_add(&w->documents, w->path, (uint64_t)w->document_start, sizeof(uint64_t)));
+  TRY(spool_add(&w->documents, w->path, &w->document_start, 1, sizeof w->document_start, sizeof w->document_start));
   w->document_start = w->token_count;
   w->document_count++;
   w->text_bytes += text_bytes;
@@ -260,35 +271,44 @@ static status write_attributes(const store_writer *w, hid_t file) {
   return store_write_text(file, path, "digest_tokenizer", of_tokenizer);
 }
 
-/* The HDF5 file with everything but the two large arrays, whose place is reserved. */
+/* Everything but the two large arrays, whose place is reserved. */
+static status write_contents(const store_writer *w, hid_t file, const store_source *sources, size_t source_count,
+                             store_region *tokens, store_region *documents) {
+  TRY(write_attributes(w, file));
+  TRY(write_tokenizer(w, file));
+  if (source_count > 0) {
+    TRY(write_sources(w, file, sources, source_count));
+  }
+  TRY(make_array(w, file, "documents", H5T_STD_U64LE, H5T_NATIVE_UINT64, w->document_count, NULL, &documents->offset));
+  hid_t type = w->token_bytes == 2 ? H5T_STD_U16LE : H5T_STD_U32LE;
+  return make_array(w, file, "tokens", type, type, w->token_count, NULL, &tokens->offset);
+}
+
 static status write_description(const store_writer *w, const store_source *sources, size_t source_count,
                                 store_region *tokens, store_region *documents) {
+  ckpt_fault fault;
   *tokens = (store_region){.bytes = w->tokens.bytes};
   *documents = (store_region){.bytes = w->documents.bytes};
-  hid_t plist = H5Pcreate(H5P_FILE_CREATE);
+  hid_t plist = H5Pcreate(H5P_FILE_CREATE), access = ckpt_driver_access(&fault);
   H5Pset_userblock(plist, STORE_SEAL_BYTES);
   H5Pset_obj_track_times(plist, false);
-  hid_t file = H5Fcreate(w->temporary, H5F_ACC_TRUNC, plist, H5P_DEFAULT);
+  hid_t file = access < 0 ? -1 : H5Fcreate(w->temporary, H5F_ACC_TRUNC, plist, access);
   H5Pclose(plist);
-  REQUIRE(file >= 0, "cannot create '%s'; check the folder's permissions and the space on the disk", w->temporary);
-  status s = write_attributes(w, file);
-  if (s == STATUS_OK) {
-    s = write_tokenizer(w, file);
+  status s = STATUS_OK;
+  if (file >= 0) {
+    s = write_contents(w, file, sources, source_count, tokens, documents);
+    if (H5Fclose(file) < 0 && s == STATUS_OK) {
+      s = status_set(STATUS_FAILURE, __FILE__, __LINE__, "the HDF5 library cannot finish '%s'; run again", w->temporary);
+    }
   }
-  if (s == STATUS_OK && source_count > 0) {
-    s = write_sources(w, file, sources, source_count);
+  if (access >= 0) {
+    H5Pclose(access);
   }
-  if (s == STATUS_OK) {
-    s = make_array(w, file, "documents", H5T_STD_U64LE, H5T_NATIVE_UINT64, w->document_count, NULL,
-                   &documents->offset);
+  if (fault.error != 0) {
+    FAIL("cannot write '%s': %s; free some space or choose another disk, and run again", w->temporary,
+         strerror(fault.error));
   }
-  if (s == STATUS_OK) {
-    hid_t type = w->token_bytes == 2 ? H5T_STD_U16LE : H5T_STD_U32LE;
-    s = make_array(w, file, "tokens", type, type, w->token_count, NULL, &tokens->offset);
-  }
-  if (H5Fclose(file) < 0 && s == STATUS_OK) {
-    FAIL("cannot write '%s'; check the space on the disk and run again", w->temporary);
-  }
+  REQUIRE(file >= 0, "the HDF5 library cannot create '%s'; run again", w->temporary);
   return s;
 }
 
@@ -308,7 +328,7 @@ static status write_arrays(store_writer *w, store_region tokens, store_region do
   return s;
 }
 
-/* Said before the work instead of in the middle of it; HDF5 in particular is bad at running out of space. */
+/* Said before the work instead of in the middle of it. */
 static status check_space(const store_writer *w, size_t source_count) {
   uint64_t there;
   size_t model;

@@ -5,7 +5,9 @@
 // all: it joins the bytes of each token.
 
 #include <sentencepiece_processor.h>
+#include <xxhash.h>
 
+#include <atomic>
 #include <cstring>
 #include <exception>
 #include <string>
@@ -29,6 +31,8 @@ struct State {
   std::vector<int> byte_id;              // (256); −1: no such token
   int newline_id = -1;                   // a token that is just "\n"
   bool newline_separates = false;        // no token goes across the end of a line
+  bool spaces_lead = false;              // no token has a space after something else: words are encoded one by one
+  uint64_t number = 0;                   // of this tokenizer in the process, for the caches
   bool adds_space = false;               // the model puts a space before every text
 };
 
@@ -48,7 +52,7 @@ std::string with_spaces(const std::string &piece) {
 void read_pieces(State *s) {
   const auto &p = s->processor;
   s->byte_id.assign(256, -1);
-  s->newline_separates = true;
+  s->newline_separates = s->spaces_lead = true;
   for (int id = 0; id < p.GetPieceSize(); id++) {
     std::string text;
     if (p.IsUnknown(id)) {
@@ -59,6 +63,8 @@ void read_pieces(State *s) {
       text = static_cast<char>(byte);
     } else if (!p.IsControl(id)) {
       text = with_spaces(p.IdToPiece(id));
+      size_t word = text.find_first_not_of(' ');
+      s->spaces_lead = s->spaces_lead && (word == std::string::npos || text.find(' ', word) == std::string::npos);
       if (text == "\n") {
         s->newline_id = id;
       } else if (text.find('\n') != std::string::npos) {
@@ -84,7 +90,7 @@ status append_ids(const std::vector<int> &from, int32_t **ids, size_t *count, si
   return STATUS_OK;
 }
 
-status encode_plain(const State *s, std::string_view text, int32_t **ids, size_t *count, size_t *capacity) {
+status encode_by_library(const State *s, std::string_view text, int32_t **ids, size_t *count, size_t *capacity) {
   if (text.empty()) {
     return STATUS_OK;
   }
@@ -94,6 +100,62 @@ status encode_plain(const State *s, std::string_view text, int32_t **ids, size_t
     return library_error("encode a text", result.ToString());
   }
   return append_ids(out, ids, count, capacity);
+}
+
+// Words that a thread encoded lately. One place a hash value: what comes last stays, and memory is bounded.
+class WordCache {
+ public:
+  static constexpr size_t kLongest = 48;
+  struct Entry {
+    std::string word;
+    std::vector<int> ids;
+  };
+  // The place of a word, which may hold another one or none.
+  Entry *find(const State *s, std::string_view word) {
+    if (owner_ != s->number) {
+      owner_ = s->number;
+      entries_.assign(kEntries, {});
+    }
+    return &entries_[XXH3_64bits(word.data(), word.size()) % kEntries];
+  }
+
+ private:
+  static constexpr size_t kEntries = 1 << 16;
+  uint64_t owner_ = 0;
+  std::vector<Entry> entries_;
+};
+
+thread_local WordCache word_cache;
+
+status encode_word(const State *s, std::string_view word, int32_t **ids, size_t *count, size_t *capacity) {
+  if (word.size() > WordCache::kLongest) {
+    return encode_by_library(s, word, ids, count, capacity);
+  }
+  WordCache::Entry *entry = word_cache.find(s, word);
+  if (entry->word != word) {
+    size_t before = *count;
+    entry->word.clear();
+    TRY(encode_by_library(s, word, ids, count, capacity));
+    entry->ids.assign(*ids + before, *ids + *count);
+    entry->word = word;
+    return STATUS_OK;
+  }
+  return append_ids(entry->ids, ids, count, capacity);
+}
+
+// Text without what must go round the library. A word is spaces and what follows them up to the next space.
+status encode_plain(const State *s, std::string_view text, int32_t **ids, size_t *count, size_t *capacity) {
+  if (!s->spaces_lead) {
+    return encode_by_library(s, text, ids, count, capacity);
+  }
+  for (size_t at = 0; at < text.size();) {
+    size_t end = text.find_first_not_of(' ', at);
+    end = end == std::string_view::npos ? text.size() : text.find(' ', end);
+    end = end == std::string_view::npos ? text.size() : end;
+    TRY(encode_word(s, text.substr(at, end - at), ids, count, capacity));
+    at = end;
+  }
+  return STATUS_OK;
 }
 
 status encode_bytes(const State *s, std::string_view text, int32_t **ids, size_t *count, size_t *capacity) {
@@ -156,8 +218,10 @@ bool puts_space_first(const State *s) {
 }
 
 status open_model(tokenizer *t) {
+  static std::atomic<uint64_t> opened{0};
   auto *s = new State;
   t->state = s;
+  s->number = ++opened;
   const auto result =
       s->processor.LoadFromSerializedProto(std::string_view(static_cast<const char *>(t->model), t->model_bytes));
   if (!result.ok()) {
@@ -201,7 +265,7 @@ status sentencepiece_encode(const tokenizer *t, const char *text, size_t bytes, 
   const auto *s = static_cast<const State *>(t->state);
   return guarded("encode a text", [&] {
     return t->exact ? encode_exact(s, {text, bytes}, ids, count, capacity)
-                    : encode_plain(s, {text, bytes}, ids, count, capacity);
+                    : encode_by_library(s, {text, bytes}, ids, count, capacity);
   });
 }
 

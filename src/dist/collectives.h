@@ -11,6 +11,7 @@
 typedef struct collectives collectives;
 
 typedef struct {
+  /* After a failure exchanges may be under way: then it comes before the memory that they use is freed. */
   void (*destroy)(collectives *c);
   /* Every rank holds slice `rank` of buffer; afterwards all hold all of it. */
   status (*all_gather)(collectives *c, void *buffer, dtype type, const int64_t *starts);

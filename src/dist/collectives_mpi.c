@@ -4,12 +4,16 @@
  */
 #include "dist/collectives_mpi.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "dist/mpi_world.h"
+
+static const double SETTLE_PATIENCE_S = 2.0;
 
 typedef struct {
   collectives base;
@@ -109,20 +113,31 @@ static status wait_all(collectives *base) {
   return STATUS_OK;
 }
 
+/* After a failure exchanges may still be under way into memory that is about to be freed. Their partners mostly follow
+ * within the step, so they get a moment; what is left then is called off. */
+static bool settle(mpi_collectives *c) {
+  double start = clock_seconds();
+  int done = c->n_requests == 0;
+  while (!done && clock_seconds() - start < SETTLE_PATIENCE_S) {
+    if (MPI_Testall((int)c->n_requests, c->requests, &done, MPI_STATUSES_IGNORE) != MPI_SUCCESS) {
+      break;
+    }
+  }
+  for (size_t i = 0; !done && i < c->n_requests; i++) {
+    if (c->requests[i] != MPI_REQUEST_NULL) {
+      MPI_Cancel(&c->requests[i]);
+      MPI_Request_free(&c->requests[i]);
+    }
+  }
+  return done;
+}
+
 static void destroy(collectives *base) {
   mpi_collectives *c = (mpi_collectives *)base;
   int ended = 0;
   MPI_Finalized(&ended);
-  if (!ended && c->comm != MPI_COMM_NULL) {
-    for (size_t i = 0; i < c->n_requests; i++) { /* after a failure: their partners may never come */
-      if (c->requests[i] != MPI_REQUEST_NULL) {
-        MPI_Cancel(&c->requests[i]);
-        MPI_Request_free(&c->requests[i]);
-      }
-    }
-    if (c->n_requests == 0) { /* freeing is collective: not with exchanges left undone, the job is about to end */
-      MPI_Comm_free(&c->comm);
-    }
+  if (!ended && c->comm != MPI_COMM_NULL && settle(c)) {
+    MPI_Comm_free(&c->comm); /* collective, so only when nothing is left undone */
   }
   free(c->requests);
   free(c);

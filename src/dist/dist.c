@@ -15,7 +15,7 @@
 
 enum { MESSAGE = 1024 };
 
-static const double END_PATIENCE_S = 3.0; /* how long a failed rank waits for the others to come to their end too */
+static const double END_PATIENCE_S = 5.0; /* how long a failed rank waits for the others to come to their end too */
 
 /* MPI is one per process, and so is this. */
 static MPI_Comm world = MPI_COMM_NULL;

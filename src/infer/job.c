@@ -147,7 +147,6 @@ static status run_batch(work *w, int64_t first, int64_t count, generate_row *row
   }
   if (streams(w)) {
     w->stream = (text_stream){.out = stdout, .t = w->t};
-    TRY(show(w, &rows[0]));
   }
   TRY(generate(w->l->m, w->l->e, &w->l->w->source, &w->spec, w->l->k->end_of_text, rows, count,
                streams(w) ? show : NULL, w));

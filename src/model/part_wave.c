@@ -34,7 +34,13 @@ status wave_bind(wave_part *s, buffer_plan *p, const model *m, const unit *u, co
   s->bias = unit_tensor(u, prefix, "wave.proj.bias");
   REQUIRE(s->kernel != NULL && s->weight != NULL && s->bias != NULL, "unit %s has no temporal convolution", u->name);
   s->dilation = dilation_of(c, block);
-  s->reach = (c->wave_kernel_size - 1) * s->dilation;
+  s->taps = c->wave_kernel_size;
+  if (p->capacity > 0 && (s->taps - 1) * s->dilation >= p->capacity) {
+    /* The taps that reach beyond the cache's first position never see a row. */
+    s->taps = (p->capacity - 1) / s->dilation + 1;
+    TRY(plan_take(p, "taps in reach", p->state, D * s->taps, &s->near_taps));
+  }
+  s->reach = (s->taps - 1) * s->dilation;
   TRY(norm_bind(&s->norm, p, u, prefix, &wave_norm, D, "wave.norm"));
   TRY(act_bind(&s->act, u, prefix, "wave.act", c));
   if (p->training) {
@@ -80,13 +86,31 @@ status wave_part_forget(const block_call *c, const wave_part *s, int64_t row) {
   return c->p->e->ops->fill_zero(c->p->e, STREAM_MAIN, history_of(c, s, row), bytes);
 }
 
+/* The kernel, without the taps that are out of the cache's reach. */
+static status kernel_of(const block_call *c, const wave_part *s, const void **kernel) {
+  *kernel = weight_of(c, s->kernel);
+  if (s->near_taps == NULL) {
+    return STATUS_OK;
+  }
+  engine *e = c->p->e;
+  size_t all = (size_t)c->p->m->config.wave_kernel_size * dtype_size(e->state);
+  size_t near = (size_t)s->taps * dtype_size(e->state);
+  for (int64_t d = 0; d < c->p->m->config.d_model; d++) {
+    const char *from = (const char *)*kernel + (size_t)d * all + (all - near);
+    TRY(e->ops->copy(e, STREAM_MAIN, COPY_INSIDE, (char *)s->near_taps + (size_t)d * near, from, near));
+  }
+  *kernel = s->near_taps;
+  return STATUS_OK;
+}
+
 static status convolve(const block_call *c, const wave_part *s) {
   const pass *p = c->p;
   const config_model *k = &p->m->config;
-  ENGINE(p->e, conv_forward, .B = p->B, .T = p->T, .D = k->d_model, .k = k->wave_kernel_size, .dilation = s->dilation,
-         .causal = k->wave_padding == PADDING_CAUSAL, .x = s->norm.y, .weight = weight_of(c, s->kernel),
-         .act = act_weights(c, &s->act), .history = p->cached ? history_of(c, s, p->cache_row) : NULL,
-         .c = keeps(c) ? s->conv : NULL, .a = s->a);
+  const void *kernel;
+  TRY(kernel_of(c, s, &kernel));
+  ENGINE(p->e, conv_forward, .B = p->B, .T = p->T, .D = k->d_model, .k = s->taps, .dilation = s->dilation,
+         .causal = k->wave_padding == PADDING_CAUSAL, .x = s->norm.y, .weight = kernel, .act = act_weights(c, &s->act),
+         .history = p->cached ? history_of(c, s, p->cache_row) : NULL, .c = keeps(c) ? s->conv : NULL, .a = s->a);
   return STATUS_OK;
 }
 

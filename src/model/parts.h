@@ -182,7 +182,8 @@ typedef struct {
   norm_part norm;
   act_part act;
   const tensor *kernel, *weight, *bias;
-  int64_t dilation, reach; /* reach: rows of the past that the convolution sees */
+  int64_t taps, dilation, reach; /* reach: rows of the past that the convolution sees */
+  void *near_taps;               /* s (D, taps) generation: the kernel's last taps, when not all are in reach */
   void *conv, *a;
   void *history, *shifted; /* c (rows, reach, D) */
 } wave_part;

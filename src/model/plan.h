@@ -4,8 +4,8 @@
 
 #include "model/model.h"
 
-/* Training FLOP per token with the causal count of attention: 6·N + 6·L·T·D, N = elements of all matrices that multiply (the lookup of the embedding
- * is not counted). Forward only: a third. */
+/* Training FLOP per token with the causal count of attention: 6·N + 6·L·T·D, N = elements of all matrices that multiply
+ * (the lookup of the embedding is not counted). Forward only: a third. */
 double plan_flop_per_token(const model *m, int64_t T);
 
 enum { PLAN_ROWS = 16 };

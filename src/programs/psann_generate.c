@@ -127,9 +127,7 @@ int main(int argc, char **argv) {
   status result = read_arguments(argc, argv, &job, &print);
   if (result == STATUS_OK && print != NULL) {
     printf("%s%s", print, print[strlen(print) - 1] == '\n' ? "" : "\n");
-    return EXIT_SUCCESS;
-  }
-  if (result == STATUS_OK) {
+  } else if (result == STATUS_OK) {
     result = generate_job_run(&job);
   }
   if (result != STATUS_OK) {

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "dist/dist.h"
 #include "report/console.h"
@@ -61,7 +62,7 @@ static status read_arguments(int argc, char **argv, char **overrides, train_requ
       USER_ERROR("'%s' is neither an option nor section.key=value, and the config '%s' is already given: psann_train --help", argv[i], r->config);
     }
   }
-  if (r->config == NULL) {
+  if (r->config == NULL || (strchr(r->config, '=') != NULL && !file_exists(r->config))) {
     USER_ERROR("no config is given: psann_train CONFIG [section.key=value …]; psann_train --help tells more");
   }
   return STATUS_OK;

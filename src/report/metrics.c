@@ -207,6 +207,30 @@ void metrics_close(metrics *m) {
   free(m);
 }
 
+/* The shortest text that reads back as the same number: metrics of two runs are compared bit for bit. Room for 32 bytes. */
+static const char *exact(double value, char *text) {
+  if (isnan(value)) {
+    return strcpy(text, "nan"); /* printf would show a sign */
+  }
+  for (int digits = 15; digits <= 17; digits++) {
+    snprintf(text, 32, "%.*g", digits, value);
+    if (strtod(text, NULL) == value) {
+      break;
+    }
+  }
+  return text;
+}
+
+/* cJSON itself prints doubles to 15 digits where that is close. What is not finite becomes null. */
+static void add_exact(cJSON *object, const char *name, double value) {
+  char text[32];
+  if (isfinite(value)) {
+    cJSON_AddRawToObject(object, name, exact(value, text));
+  } else {
+    cJSON_AddNullToObject(object, name);
+  }
+}
+
 static void json_add(metrics *m, cJSON *object) {
   char *line = cJSON_PrintUnformatted(object);
   if (line != NULL) {
@@ -216,33 +240,41 @@ static void json_add(metrics *m, cJSON *object) {
   cJSON_Delete(object);
 }
 
+/* A row in the CSV file; fields without a value are empty. */
+static void csv_add(metrics *m, const metrics_row *r) {
+  const double values[] = {r->loss, r->ppl, r->lr, r->grad_norm, r->tok_s, r->step_ms};
+  const double validation[] = {r->val_loss, r->val_ppl, r->val_bits_per_byte};
+  char line[512], text[32];
+  int used = snprintf(line, sizeof line, "%lld", (long long)r->step);
+  for (size_t i = 0; i < sizeof values / sizeof values[0]; i++) {
+    used += snprintf(line + used, sizeof line - (size_t)used, ",%s", exact(values[i], text));
+  }
+  used += snprintf(line + used, sizeof line - (size_t)used, ",%lld,%s,%d", (long long)r->tokens, exact(r->epoch, text), r->skipped);
+  for (size_t i = 0; i < sizeof validation / sizeof validation[0]; i++) {
+    used += snprintf(line + used, sizeof line - (size_t)used, ",%s", isnan(validation[i]) ? "" : exact(validation[i], text));
+  }
+  line_file_add(&m->csv, line);
+}
+
 void metrics_step(metrics *m, const metrics_row *r) {
   cJSON *o = cJSON_CreateObject();
   cJSON_AddNumberToObject(o, "step", (double)r->step);
-  cJSON_AddNumberToObject(o, "loss", r->loss);
-  cJSON_AddNumberToObject(o, "ppl", r->ppl);
-  cJSON_AddNumberToObject(o, "lr", r->lr);
-  cJSON_AddNumberToObject(o, "grad_norm", r->grad_norm);
-  cJSON_AddNumberToObject(o, "tok_s", r->tok_s);
-  cJSON_AddNumberToObject(o, "step_ms", r->step_ms);
+  add_exact(o, "loss", r->loss);
+  add_exact(o, "ppl", r->ppl);
+  add_exact(o, "lr", r->lr);
+  add_exact(o, "grad_norm", r->grad_norm);
+  add_exact(o, "tok_s", r->tok_s);
+  add_exact(o, "step_ms", r->step_ms);
   cJSON_AddNumberToObject(o, "tokens", (double)r->tokens);
-  cJSON_AddNumberToObject(o, "epoch", r->epoch);
+  add_exact(o, "epoch", r->epoch);
   cJSON_AddBoolToObject(o, "skipped", r->skipped);
-  char validation[128] = ",,";
   if (!isnan(r->val_loss)) {
-    cJSON_AddNumberToObject(o, "val_loss", r->val_loss);
-    cJSON_AddNumberToObject(o, "val_ppl", r->val_ppl);
-    cJSON_AddNumberToObject(o, "val_bits_per_byte", r->val_bits_per_byte); /* null when the store does not know its bytes */
-    int used = snprintf(validation, sizeof validation, "%.17g,%.17g,", r->val_loss, r->val_ppl);
-    if (!isnan(r->val_bits_per_byte)) {
-      snprintf(validation + used, sizeof validation - (size_t)used, "%.17g", r->val_bits_per_byte);
-    }
+    add_exact(o, "val_loss", r->val_loss);
+    add_exact(o, "val_ppl", r->val_ppl);
+    add_exact(o, "val_bits_per_byte", r->val_bits_per_byte); /* null when the store does not know its bytes */
   }
   json_add(m, o);
-  char line[512];
-  snprintf(line, sizeof line, "%lld,%.17g,%.17g,%.17g,%.17g,%.17g,%.17g,%lld,%.17g,%d,%s", (long long)r->step, r->loss, r->ppl,
-           r->lr, r->grad_norm, r->tok_s, r->step_ms, (long long)r->tokens, r->epoch, r->skipped, validation);
-  line_file_add(&m->csv, line);
+  csv_add(m, r);
 }
 
 void metrics_event(metrics *m, int64_t step, const char *event, const metrics_number *numbers, int n, const char *format, ...) {
@@ -255,7 +287,7 @@ void metrics_event(metrics *m, int64_t step, const char *event, const metrics_nu
   cJSON_AddStringToObject(o, "event", event);
   cJSON_AddNumberToObject(o, "step", (double)step);
   for (int i = 0; i < n; i++) {
-    cJSON_AddNumberToObject(o, numbers[i].name, numbers[i].value);
+    add_exact(o, numbers[i].name, numbers[i].value);
   }
   cJSON_AddStringToObject(o, "message", message);
   json_add(m, o);

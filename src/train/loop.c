@@ -1,11 +1,10 @@
 #include "train/loop.h"
 
 #include <math.h>
-#include <signal.h>
+#include <stdio.h>
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/status.h"
 #include "report/console.h"
 #include "train/step.h"
 #include "watch/stop.h"
@@ -153,9 +152,12 @@ static status save_failed(loop *l, bool last) {
     t->state.best_step = l->kept_best_step;
   }
   if (last || l->failures > t->c->checkpoint.max_failures) {
-    const char *why = last ? "the run's last checkpoint" : "training stopped: the checkpoint";
-    return status_prefix(STATUS_FAILURE, "%s (step %lld) could not be written, failure %lld in a row; the newest one is of step %lld", why,
-                         (long long)t->state.step, (long long)l->failures, (long long)l->saved_step);
+    char newest[64] = "none was written before";
+    if (l->saved_step > 0) {
+      snprintf(newest, sizeof newest, "the newest one is of step %lld", (long long)l->saved_step);
+    }
+    return status_prefix(STATUS_FAILURE, "%s (step %lld) could not be written, failure %lld in a row; %s",
+                         last ? "the run's last checkpoint" : "training stopped: the checkpoint", (long long)t->state.step, (long long)l->failures, newest);
   }
   log_warning("the checkpoint of step %lld could not be written (failure %lld in a row, %lld are outlived): %s", (long long)t->state.step,
               (long long)l->failures, (long long)t->c->checkpoint.max_failures, status_message());

@@ -40,6 +40,9 @@ char *fixture_path(const char *folder, int64_t step);
 unsigned char *fixture_read_file(const char *path, size_t *bytes);
 void fixture_write_file(const char *path, const void *data, size_t bytes);
 
+/* Open files, groups, datasets and attributes of HDF5. */
+int64_t fixture_handles(void);
+
 /* Number of entries of a folder, "." and ".." not counted. */
 int fixture_count(const char *folder);
 void fixture_remove(const char *folder);

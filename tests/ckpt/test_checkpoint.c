@@ -1,10 +1,16 @@
 /* Saving, opening, loading, comparing. */
+#include <hdf5.h>
 #include <math.h>
 #include <sys/stat.h>
 
 #include "fixture.h"
 
 static uint64_t seed;
+static int64_t handles_at_start;
+
+static int no_handle_is_left(void **unused) {
+  return fixture_handles() == handles_at_start ? 0 : -1;
+}
 
 static void round_trip(void **unused) {
   for (int i = 0; i < 8; i++) {
@@ -359,5 +365,7 @@ int main(void) {
       cmocka_unit_test(diff_says_what_differs),
   };
   seed = test_seed();
-  return cmocka_run_group_tests_name("checkpoint", tests, NULL, NULL);
+  H5open();
+  handles_at_start = fixture_handles();
+  return cmocka_run_group_tests_name("checkpoint", tests, NULL, no_handle_is_left);
 }

@@ -6,6 +6,12 @@
 
 static uint64_t seed;
 
+/* HDF5 itself loses memory on some damaged files; that we close what we open is counted in handles. */
+const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void) {
+  return "leak:libhdf5\n";
+}
+
 static void refused(const char *path, const char *part) {
   checkpoint *k = (checkpoint *)&seed;
   assert_fails(STATUS_USER_ERROR, part, checkpoint_open(path, false, &k));
@@ -152,6 +158,7 @@ static void damage_many(int times, bool data_only) {
   size_t length = (size_t)f->m->units[0].tensors[0].count * sizeof *values;
   unsigned char *data = memmem(whole, bytes, values, length);
   assert_non_null(data);
+  int64_t handles = fixture_handles();
   for (int i = 0; i < times; i++) {
     size_t first = data_only ? (size_t)(data - whole) : 0, room = data_only ? length : bytes;
     size_t at = test_random(&seed) % room;
@@ -161,6 +168,7 @@ static void damage_many(int times, bool data_only) {
     changed += memcmp(copy, whole, bytes) != 0;
     seen += noticed(path, f, &state, root);
   }
+  assert_int_equal(fixture_handles(), handles);
   if (data_only) {
     assert_int_equal(seen, changed);
   } else {

@@ -2,6 +2,7 @@
  * save. */
 #include <errno.h>
 #include <fcntl.h>
+#include <hdf5.h>
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
@@ -12,6 +13,11 @@
 #include "fixture.h"
 
 static uint64_t seed;
+static int64_t handles_at_start;
+
+static int no_handle_is_left(void **unused) {
+  return fixture_handles() == handles_at_start ? 0 : -1;
+}
 
 /* Saves in a process of its own, after `prepare`; the exit code is the status, *message what status_message() said. */
 static int save_apart(fixture *f, const char *folder, int64_t step, void (*prepare)(void *), void *context,
@@ -236,5 +242,7 @@ int main(void) {
       cmocka_unit_test(killed_at_any_moment),
   };
   seed = test_seed();
-  return cmocka_run_group_tests_name("faults", tests, NULL, NULL);
+  H5open();
+  handles_at_start = fixture_handles();
+  return cmocka_run_group_tests_name("faults", tests, NULL, no_handle_is_left);
 }

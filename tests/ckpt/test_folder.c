@@ -1,4 +1,5 @@
 /* The folder of checkpoints: latest, best, pruning, falling back. */
+#include <hdf5.h>
 #include <math.h>
 #include <sys/stat.h>
 
@@ -6,6 +7,11 @@
 #include "fixture.h"
 
 static uint64_t seed;
+static int64_t handles_at_start;
+
+static int no_handle_is_left(void **unused) {
+  return fixture_handles() == handles_at_start ? 0 : -1;
+}
 
 static bool there(const char *folder, const char *name) {
   char path[4096];
@@ -205,5 +211,7 @@ int main(void) {
       cmocka_unit_test(falling_back),
   };
   seed = test_seed();
-  return cmocka_run_group_tests_name("folder", tests, NULL, NULL);
+  H5open();
+  handles_at_start = fixture_handles();
+  return cmocka_run_group_tests_name("folder", tests, NULL, no_handle_is_left);
 }

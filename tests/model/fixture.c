@@ -69,6 +69,8 @@ const model_variant model_variants[] = {
     {"waveresnet interleave", "base=waveresnet wave_interleave=true d_mlp=24 wave_dilation_growth=2"},
     {"waveresnet interleave, kernel of 4, gelu",
      "base=waveresnet wave_interleave=true wave_kernel_size=4 wave_dilation_growth=3 d_mlp=24 mlp_activation=gelu"},
+    {"waveresnet interleave, beyond the text",
+     "base=waveresnet wave_interleave=true wave_kernel_size=4 wave_dilation_growth=13 d_mlp=24"},
     {"waveresnet replace", "base=waveresnet wave_interleave=true wave_replace=true wave_kernel_size=5"},
     {"waveresnet, neither MLP nor wave", "base=waveresnet wave_replace=true"},
     {"waveresnet same", "base=waveresnet wave_interleave=true wave_padding=same d_mlp=24"},

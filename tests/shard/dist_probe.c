@@ -1,12 +1,51 @@
 /* A program that starts and ends as a trainer does, in a way that its argument names; launch_checks.sh runs it. */
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "dist/collectives.h"
 #include "dist/dist.h"
 
 static status refuse(const char *what) {
   USER_ERROR("%s has no value 'x'; give one of y, z", what);
+}
+
+static status synchronize(engine *e) {
+  (void)e;
+  return STATUS_OK;
+}
+
+/* The last rank fails in the middle of a step, when one exchange is under way and the others have started the next. */
+static status exchange(const dist *d) {
+  enum { COUNT = 1 << 20, RANKS = 8 };
+  static const engine_ops ops = {.synchronize = synchronize};
+  engine e = {.ops = &ops};
+  int64_t starts[RANKS + 1];
+  for (int r = 0; r <= d->ranks && r <= RANKS; r++) {
+    starts[r] = (int64_t)COUNT * r / d->ranks;
+  }
+  collectives *c = NULL;
+  float *sent = calloc(2 * COUNT, sizeof *sent), *got = calloc(4 * COUNT, sizeof *got);
+  status s = sent != NULL && got != NULL ? collectives_mpi_create(d, &e, &c) : STATUS_FAILURE;
+  if (s == STATUS_OK) {
+    s = c->ops->all_to_all(c, sent, DTYPE_F32, starts, got);
+  }
+  if (s == STATUS_OK && d->rank == d->ranks - 1) {
+    s = refuse("the key");
+  }
+  if (s == STATUS_OK) {
+    s = c->ops->all_to_all(c, sent + COUNT, DTYPE_F32, starts, got + 2 * COUNT);
+  }
+  if (s == STATUS_OK) {
+    s = c->ops->wait(c);
+  }
+  if (c != NULL) {
+    c->ops->destroy(c);
+  }
+  free(sent);
+  free(got);
+  return s;
 }
 
 static status run(const dist *d, const char *mode) {
@@ -30,6 +69,9 @@ static status run(const dist *d, const char *mode) {
   }
   if (strcmp(mode, "alone-at-end") == 0) { /* the others are done, and wait at the end only */
     return d->rank == last ? refuse("the key") : STATUS_OK;
+  }
+  if (strcmp(mode, "alone-in-exchange") == 0) {
+    return exchange(d);
   }
   if (strcmp(mode, "differ") == 0) {
     return dist_same(d, "the config", d->rank == last ? "a" : "b");

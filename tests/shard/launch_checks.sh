@@ -41,6 +41,7 @@ expect 2 "the key has no value 'x'" 1 $(mpi 3 agree)
 expect 2 "the config differs between ranks: rank 2 on " 1 $(mpi 3 differ)
 expect 2 "the key has no value 'x'" 1 $(mpi 3 alone)
 expect 2 "the key has no value 'x'" 1 $(mpi 3 alone-at-end)
+expect 2 "the key has no value 'x'" 1 $(mpi 3 alone-in-exchange)
 expect 137 "exited on signal 9" 1 $(mpi 3 die)
 
 # copies in place of ranks, as each launcher leaves its traces

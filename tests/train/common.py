@@ -74,7 +74,7 @@ class TrainCase(unittest.TestCase):
         source = pathlib.Path(tempfile.mkdtemp(dir=cls.root))
         for i, text in enumerate(text_of(cls.rng, documents)):
             (source / f"{i:04}.txt").write_text(text)
-        subprocess.run([PROGRAMS / "psann_data", "--tokenizer", tokenizer, "--output", path, source], check=True, env=ENVIRONMENT,
+        subprocess.run([PROGRAMS / "psann_data", "build", "--tokenizer", tokenizer, "--train-out", path, source], check=True, env=ENVIRONMENT,
                        stdout=subprocess.DEVNULL, timeout=60)
         return path
 
@@ -140,6 +140,19 @@ class TrainCase(unittest.TestCase):
         path = pathlib.Path(run) / "metrics.csv"
         self.wait_for(process, lambda: path.exists() and f"\n{step}," in path.read_text(), f"step {step}")
 
+    def kill_all(self, process, run):
+        """SIGKILL to mpirun and every rank; run.dir must have been given on the command line."""
+        os.killpg(process.pid, signal.SIGKILL)
+        for pid in processes_of(run):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        process.wait()
+        limit = time.monotonic() + 10
+        while processes_of(run) and time.monotonic() < limit:
+            time.sleep(0.01)
+
     def rows(self, run, times=False):
         """metrics.csv, without what the clock decides."""
         with open(pathlib.Path(run) / "metrics.csv", newline="") as f:
@@ -173,7 +186,7 @@ class TrainCase(unittest.TestCase):
 
 
 def processes_of(run):
-    """Process ids of the ranks that train in a run folder."""
+    """Process ids of the ranks that were started with run.dir= this folder on the command line."""
     found = []
     for entry in pathlib.Path("/proc").iterdir():
         if not entry.name.isdigit():

@@ -50,12 +50,9 @@ class Resume(TrainCase):
     def test_from_many_ranks_to_one(self):
         run = self.folder / "run"
         config = self.config(run, **self.keys)
-        process = self.start(config, "checkpoint.interval=1", ranks=4)
+        process = self.start(config, f"run.dir={run}", "checkpoint.interval=1", ranks=4)
         self.wait_for_step(process, run, 7)
-        os.killpg(process.pid, signal.SIGKILL)
-        for pid in processes_of(run):
-            os.kill(pid, signal.SIGKILL)
-        process.wait()
+        self.kill_all(process, run)
         self.run_train(config)
         self.check_equal(run)
 
@@ -237,18 +234,6 @@ class Stop(TrainCase):
         while processes_of(run) and time.monotonic() < limit:
             time.sleep(0.05)
         self.assertEqual(processes_of(run), [])
-
-    def kill_all(self, process, run):
-        os.killpg(process.pid, signal.SIGKILL)
-        for pid in processes_of(run):
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-        process.wait()
-        limit = time.monotonic() + 10
-        while processes_of(run) and time.monotonic() < limit:
-            time.sleep(0.01)
 
     def test_kill_mid_write(self):
         """All ranks are killed while a checkpoint is half written, again and again; what is left resumes to the unbroken run."""

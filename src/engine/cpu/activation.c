@@ -143,6 +143,7 @@ INLINE void sine_backward(act_decay decay, bool far, int R, bool write_again, co
 #pragma omp simd
   for (int64_t j = 0; j < n; j++) {
     real acc_A = 0, acc_f = 0, acc_d = 0, acc_z = 0;
+#pragma GCC unroll 4
     for (int r = 0; r < R; r++) {
       real zj = z[r * ld + j];
       real gy = factor * g[r * ld + j];

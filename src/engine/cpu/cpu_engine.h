@@ -10,7 +10,9 @@
 enum {
   ROW_BLOCK = 128,   /* rows whose contributions to a sum over rows are added up before they meet other blocks' */
   COLUMN_BLOCK = 64, /* features that one thread owns where work is split by feature */
-  QUERY_BLOCK = 64,  /* queries of attention whose scores exist at once */
+  QUERY_BLOCK = 48,  /* queries of attention whose scores exist at once: with 1024 keys and fp32, forward and backward fit the second-level cache */
+  TILE_GROUP = 6,    /* rows of a small product that are computed together: with two vectors each they fill 12 registers */
+  TILE_WIDTH = 16,   /* scores are padded to it, so that no tile and no loop over a row has a narrow rest */
   KEY_BLOCK = 256,   /* cached keys whose scores exist at once */
   SUMS_PER_FEATURE = 4, /* column sums that one pass makes at most: amplitude, frequency, damping, bias */
 };

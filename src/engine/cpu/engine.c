@@ -65,12 +65,14 @@ size_t cpu_scratch_bytes(const engine *e, const engine_limits *l) {
   size_t F = (size_t)(l->M > l->D ? l->M : l->D);
   size_t blocks = (N + ROW_BLOCK - 1) / ROW_BLOCK;
   size_t queries = T < QUERY_BLOCK ? T : QUERY_BLOCK;
+  size_t padded = (T + TILE_WIDTH - 1) / TILE_WIDTH * TILE_WIDTH;
+  size_t head_size = (size_t)(l->H > 0 ? l->D / l->H : l->D);
   size_t chunk = (size_t)(l->chunk > 0 && l->chunk < l->B * l->T ? l->chunk : l->B * l->T);
   size_t rows = aligned(N * D * real_size);
   /* mlp_backward: masked gradient, effective parameters, partial sums. */
   size_t mlp = rows + aligned(6 * F * real_size) + aligned(blocks * SUMS_PER_FEATURE * F * real_size);
-  /* attention_backward: two blocks of scores and a mask for each thread; attention_cached: one block. */
-  size_t attention = aligned(threads * 2 * queries * T * real_size) + aligned(threads * T * real_size);
+  /* attention_backward: transposed keys and values, two blocks of scores and a mask for each thread; attention_cached: one block. */
+  size_t attention = aligned(threads * (2 * head_size + 2 * queries + 1) * padded * real_size);
   size_t cached = aligned((size_t)QUERY_BLOCK * KEY_BLOCK * real_size);
   /* head_eval: logits of a chunk, losses, hits. */
   size_t head = aligned(chunk * V * real_size) + aligned(N * sizeof(double)) + aligned(N * sizeof(int32_t));

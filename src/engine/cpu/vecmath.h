@@ -42,10 +42,8 @@ static inline float vm_float(uint32_t u) {
 /* Adding and subtracting it rounds to an integer, which then stands in the low bits of the sum. */
 #define VM_ROUND 0x1.8p23f
 
-/* eˣ with an error of 1 ulp or so; subnormal results included, 0 and infinity beyond them. */
+/* eˣ with an error of 1 ulp or so; 0 below e⁻⁸⁶·⁹⁸ = 1.7e-38 (no subnormal numbers), infinity where fp32 ends. */
 static inline float vm_expf(float x) {
-  x = x < -104.0f ? -104.0f : x;
-  x = x > 89.0f ? 89.0f : x;
   float rounded = vm_fma(x, 0x1.715476p+0f, VM_ROUND);
   float n = rounded - VM_ROUND;
   /* ln 2 in two parts; n · the first is exact even without fma, since its last 9 bits are zero. */
@@ -57,14 +55,14 @@ static inline float vm_expf(float x) {
   p = vm_fma(p, r, 0.16666576998242924f);
   p = vm_fma(p, r, 0.5f);
   p = vm_fma(p, r * r, r) + 1.0f;
-  /* 2ⁿ in two factors, so that neither leaves the range of normal numbers. */
-  int32_t k = (int32_t)(vm_bits(rounded) - vm_bits(VM_ROUND));
-  int32_t half = k >> 1;
-  return p * vm_float((uint32_t)(half + 127) << 23) * vm_float((uint32_t)(k - half + 127) << 23);
+  /* 2ⁿ as 2 · 2ⁿ⁻¹, for n = 128; the rounding constant's own bits leave with the shift. */
+  float y = (p + p) * vm_float((vm_bits(rounded) + 126u) << 23);
+  y = x < -86.98f ? 0.0f : y;
+  return x > 88.8f ? INFINITY : y;
 }
 
 /* |f · z| up to here is reduced to the full accuracy of vm_sincosf. */
-#define VM_SINCOS_LIMIT 1.0e7f
+#define VM_SINCOS_LIMIT 1.0e6f
 
 /* sin and cos of the exact product f · z, absolute error below 2e-7 up to VM_SINCOS_LIMIT. */
 static inline void vm_sincosf(float f, float z, float *sine, float *cosine) {

@@ -1,0 +1,198 @@
+/* A real model with dropout, trained a few steps over several ranks and on one: the same bits. */
+#include <stdbool.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "random_values.h"
+#include "shard/weight_store.h"
+#include "unit.h"
+
+enum { STEPS = 3, N = 8, B = 2, T = 9, V = 53, CHUNK = 7 };
+
+static dist d, alone;
+static uint64_t seed;
+
+typedef struct {
+  int32_t tokens[B * T], labels[B * T], order[B * T];
+} rows;
+
+typedef struct {
+  const dist *ranks;
+  model *m;
+  engine *e;
+  collectives *c;
+  weight_store *w;
+  model_run *pass;
+  double *losses; /* engine memory */
+  step_result results[STEPS + 1];
+} trainer;
+
+static void make_rows(int step, int64_t micro_batch, rows *r) {
+  for (int i = 0; i < B * T; i++) {
+    uint64_t at = (uint64_t)((step * N + micro_batch) * B * T + i);
+    r->tokens[i] = (int32_t)random_between(seed, 1, at, 0, V - 1);
+    r->labels[i] = (int32_t)random_between(seed, 2, at, 0, V - 1);
+    int at_order = i;
+    for (; at_order > 0 && r->tokens[r->order[at_order - 1]] > r->tokens[i]; at_order--) {
+      r->order[at_order] = r->order[at_order - 1];
+    }
+    r->order[at_order] = i;
+  }
+}
+
+static status start(trainer *t, const dist *ranks, const config_model *c) {
+  t->ranks = ranks;
+  TRY(model_create(c, "", &t->m));
+  TRY(engine_cpu_create(DTYPE_F32, 1, 5, &t->e));
+  engine_limits limits = {.B = B,
+                          .T = T,
+                          .D = c->d_model,
+                          .H = c->n_heads,
+                          .M = c->d_mlp,
+                          .V = V,
+                          .Vp = t->m->vocab_padded,
+                          .chunk = CHUNK};
+  TRY(t->e->ops->prepare(t->e, &limits));
+  if (ranks->ranks > 1) {
+    TRY(collectives_mpi_create(ranks, t->e, &t->c));
+  }
+  TRY(weight_store_create(t->m, t->e, ranks, t->c, STRATEGY_AUTO, N, 3, true, &t->w));
+  run_spec spec = {.B = B, .T = T, .recompute = RECOMPUTE_NONE, .label_smoothing = 0.1, .training = true};
+  TRY(model_run_create(t->m, t->e, &spec, &t->pass));
+  return t->e->ops->alloc(t->e, N * sizeof(double), "losses", (void **)&t->losses);
+}
+
+static status train(trainer *t, int step) {
+  const weight_store_ops *ops = t->w->ops;
+  rows *r = NULL;
+  TRY(t->e->ops->alloc(t->e, sizeof *r, "rows", (void **)&r));
+  for (int64_t j = 0; j < ops->local_micro_batches(t->w); j++) {
+    int64_t micro_batch = ops->micro_batch(t->w, j);
+    make_rows(step, micro_batch, r);
+    step_state state = {.step = step,
+                        .updates = step - 1,
+                        .first_sequence = ((step - 1) * N + micro_batch) * B,
+                        .lr = 0.01,
+                        .loss_scale = 1,
+                        .micro_batches = N};
+    TRY(t->e->ops->set_step(t->e, &state));
+    TRY(ops->begin_micro_batch(t->w, j));
+    model_batch batch = {r->tokens, r->labels, r->order};
+    TRY(model_train(t->pass, &t->w->source, &batch, &t->losses[j]));
+  }
+  t->e->ops->free(t->e, r);
+  update_spec u = {.beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .grad_clip = 1};
+  TRY(ops->finish(t->w, t->losses, &u));
+  return t->e->ops->get_result(t->e, &t->results[step]);
+}
+
+static void stop(trainer *t) {
+  t->e->ops->free(t->e, t->losses);
+  model_run_free(t->pass);
+  weight_store_destroy(t->w);
+  if (t->c != NULL) {
+    t->c->ops->destroy(t->c);
+  }
+  t->e->ops->destroy(t->e);
+  model_free(t->m);
+}
+
+static status compare(trainer *one, trainer *many) {
+  for (int step = 1; step <= STEPS; step++) {
+    REQUIRE(memcmp(&one->results[step], &many->results[step], sizeof(step_result)) == 0,
+            "step %d: loss %.17g and norm %.17g on one rank, %.17g and %.17g on %d", step, one->results[step].loss,
+            one->results[step].grad_norm, many->results[step].loss, many->results[step].grad_norm, d.ranks);
+    REQUIRE(!one->results[step].skip && one->results[step].grad_norm > 0, "step %d was skipped", step);
+  }
+  for (int u = 0; u < one->m->n_units; u++) {
+    const unit *x = &one->m->units[u];
+    unit_weights a, b;
+    TRY(one->w->source.gather(&one->w->source, u, 0, &a));
+    TRY(many->w->source.gather(&many->w->source, u, 0, &b));
+    REQUIRE(memcmp(a.matrices, b.matrices, (size_t)x->vectors * sizeof(float)) == 0, "matrices of %s differ", x->name);
+    REQUIRE(memcmp(a.vectors, b.vectors, (size_t)(x->count - x->vectors) * sizeof(float)) == 0, "vectors of %s differ",
+            x->name);
+  }
+  return STATUS_OK;
+}
+
+static status check(config_base base) {
+  config *c;
+  TRY(config_new(&c));
+  config_model shape = c->model;
+  config_free(c);
+  shape.base = base;
+  shape.vocab_size = V;
+  shape.d_model = 16;
+  shape.n_layers = 2;
+  shape.n_heads = 2;
+  shape.d_mlp = 24;
+  shape.dropout = 0.2;
+  shape.wave_interleave = base == BASE_WAVERESNET;
+  TRY(config_resolve_model(&shape));
+  trainer one = {0}, many = {0};
+  TRY(start(&one, &alone, &shape));
+  TRY(start(&many, &d, &shape));
+  for (int step = 1; step <= STEPS; step++) {
+    TRY(train(&one, step));
+    TRY(train(&many, step));
+  }
+  TRY(compare(&one, &many));
+  stop(&one);
+  stop(&many);
+  return STATUS_OK;
+}
+
+static void same_bits(config_base base) {
+  if (check(base) != STATUS_OK) {
+    fail_msg("rank %d: %s", d.rank, status_message());
+  }
+}
+
+static void respsann(void **state) {
+  (void)state;
+  same_bits(BASE_RESPSANN);
+}
+
+static void waveresnet(void **state) {
+  (void)state;
+  same_bits(BASE_WAVERESNET);
+}
+
+static void transformer(void **state) {
+  (void)state;
+  same_bits(BASE_TRANSFORMER);
+}
+
+static status prepare(void) {
+  seed = test_seed();
+  void *data = &seed;
+  size_t bytes = sizeof seed;
+  TRY(dist_broadcast(&d, &data, &bytes));
+  if (d.rank != 0) {
+    memcpy(&seed, data, sizeof seed);
+    free(data);
+  }
+  dist_single(&alone);
+  return STATUS_OK;
+}
+
+int main(int argc, char **argv) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(respsann),
+      cmocka_unit_test(waveresnet),
+      cmocka_unit_test(transformer),
+  };
+  status s = dist_start(&argc, &argv, &d);
+  if (s == STATUS_OK) {
+    s = prepare();
+  }
+  if (s == STATUS_OK) {
+    print_message("seed %llu, rank %d of %d\n", (unsigned long long)seed, d.rank, d.ranks);
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    s = failed == 0 ? STATUS_OK
+                    : status_set(STATUS_FAILURE, __FILE__, __LINE__, "%d tests failed on rank %d", failed, d.rank);
+  }
+  dist_end(&d, s);
+  return s;
+}
