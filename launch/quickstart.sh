@@ -32,7 +32,14 @@ if [ ! -f "$train" ] || [ ! -f "$val" ]; then
 fi
 
 say "training configs/quickstart.ini on two ranks"
+stopped=
+trap 'stopped=yes' INT # psann_train saves on Ctrl-C; wait for it
 run_ranks 2 "$programs/psann_train" configs/quickstart.ini
+trap - INT
+if [ -n "$stopped" ]; then
+  say "stopped; start $0 again to go on"
+  exit 0
+fi
 
 say "evaluating on the held-out books"
 result=$(run_ranks 2 "$programs/psann_eval" "$run" "$val")

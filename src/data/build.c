@@ -32,7 +32,8 @@ static status make_tokenizer(input_list *list, const build_options *o, tokenizer
   return tokenizer_create("bytes", NULL, 0, TOKENIZER_ANY_VOCAB, 0, t);
 }
 
-/* The files that a store's documents come from: for validation, those given as such, when no document was drawn from the others. */
+/* The files that a store's documents come from: for validation, those given as such, when no document was drawn from
+ * the others. */
 static status commit(store_writer *w, const input_list *list, bool whole_files, input_role role) {
   store_source *sources;
   size_t count = 0;

@@ -11,8 +11,8 @@
 #include "data/sentencepiece_train.h"
 
 typedef struct {
-  const char *tokenizer;       /* "bytes", "chars", "sentencepiece": made from the documents; NULL: `tokenizer_file` */
-  const char *tokenizer_file;  /* a token store or a SentencePiece model */
+  const char *tokenizer;      /* "bytes", "chars", "sentencepiece": made from the documents; NULL: `tokenizer_file` */
+  const char *tokenizer_file; /* a token store or a SentencePiece model */
   const char *train_out, *val_out; /* val_out may be NULL */
   sentencepiece_options training;
   int64_t sample_bytes;

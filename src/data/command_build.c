@@ -10,9 +10,11 @@
 static const char usage[] =
     "usage: psann_data build --train-out FILE [--val-out FILE] [options] INPUT...\n"
     "\n"
-    "Makes token stores from text files, JSON lines (.jsonl, .ndjson, .json) and folders of them. Text is UTF-8 and is\n"
+    "Makes token stores from text files, JSON lines (.jsonl, .ndjson, .json) and folders of them. Text is UTF-8 and "
+    "is\n"
     "kept as it is. A text file is a document unless --split-documents says otherwise; so is each line of JSON. Every\n"
-    "document is followed by the tokenizer's end-of-text token. Validation documents are whole documents, drawn by a hash\n"
+    "document is followed by the tokenizer's end-of-text token. Validation documents are whole documents, drawn by a "
+    "hash\n"
     "of their text, or whole files; the tokenizer is made from the training documents alone.\n";
 
 typedef struct {
@@ -61,9 +63,11 @@ static void make_table(build_arguments *a, option table[COUNT]) {
       {"--jobs", "N", OPTION_INTEGER, &a->jobs, 1, 1024,
        .help = "threads (as many as there are cores); the stores don't depend on it"},
       {"--help", NULL, OPTION_FLAG, &a->help, .help = "this text"},
-      {.help = "Long documents are encoded in pieces of 1 MiB and more, cut after a newline (without one within a MiB: before "
-               "a\nspace, or between characters). A JSON line may have 256 MiB. NUL and invalid UTF-8 are kept by bytes "
-               "and\nsentencepiece, and are unknown to chars."},
+      {.help =
+           "Long documents are encoded in pieces of 1 MiB and more, cut after a newline (without one within a MiB: "
+           "before "
+           "a\nspace, or between characters). A JSON line may have 256 MiB. NUL and invalid UTF-8 are kept by bytes "
+           "and\nsentencepiece, and are unknown to chars."},
       {.help = "Memory stays bounded: it doesn't grow with the input."},
       {.help = "Exit code: 0 done, 1 failure (disk, memory), 2 something given is wrong."},
   };

@@ -9,8 +9,10 @@ static const char usage[] =
     "usage: psann_data import --out FILE --vocab-size N --end-of-text ID [options] SHARD...\n"
     "       psann_data import --out FILE --tokenizer-model FILE [options] SHARD...\n"
     "\n"
-    "Joins token shards into a token store: llm.c's .bin (magic 20240520, version 1), or raw uint16. Without a tokenizer the\n"
-    "store trains and evaluates, but its text can't be shown. For GPT-2's tokens: --vocab-size 50257 --end-of-text 50256.\n\n";
+    "Joins token shards into a token store: llm.c's .bin (magic 20240520, version 1), or raw uint16. Without a "
+    "tokenizer the\n"
+    "store trains and evaluates, but its text can't be shown. For GPT-2's tokens: --vocab-size 50257 --end-of-text "
+    "50256.\n\n";
 
 enum { COUNT = 7 };
 
@@ -25,8 +27,9 @@ static status complete(import_options *o, const char *end_of_text) {
     return STATUS_OK;
   }
   if (o->vocab_size < 0 || end_of_text == NULL) {
-    USER_ERROR("the shards' tokenizer is not known; give --vocab-size N and --end-of-text ID (or none), or "
-               "--tokenizer-model FILE");
+    USER_ERROR(
+        "the shards' tokenizer is not known; give --vocab-size N and --end-of-text ID (or none), or "
+        "--tokenizer-model FILE");
   }
   char *end;
   o->end_of_text = strtol(end_of_text, &end, 10);

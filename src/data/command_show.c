@@ -53,7 +53,8 @@ status command_decode(int argc, char *const *argv) {
     options_help(usage, table, count);
   } else if (s == STATUS_OK) {
     s = one_store(&rest);
-    if (s == STATUS_OK && document >= 0 && (options_given(table, count, "--first") || options_given(table, count, "--count"))) {
+    if (s == STATUS_OK && document >= 0 &&
+        (options_given(table, count, "--first") || options_given(table, count, "--count"))) {
       s = status_set(STATUS_USER_ERROR, __FILE__, __LINE__,
                      "--document names a whole document; leave --first and --count away");
     }

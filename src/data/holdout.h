@@ -12,8 +12,8 @@ typedef struct {
   uint64_t seed;
 } holdout;
 
-/* Of a document's first segment: whether it is for validation. A hash of the text decides, so equal documents go the same way, and adding
- * documents moves no other.
+/* Of a document's first segment: whether it is for validation. A hash of the text decides, so equal documents go the
+ * same way, and adding documents moves no other.
  */
 bool holdout_takes(const holdout *h, const input_segment *first);
 

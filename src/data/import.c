@@ -31,7 +31,8 @@ typedef struct {
 static status check_header(int file, const char *path, int64_t bytes) {
   int32_t header[3];
   if (bytes < LLMC_HEADER_BYTES) {
-    USER_ERROR("'%s' has %" PRId64 " bytes, less than an llm.c header; give a whole shard, or --raw-u16 for shards without a header",
+    USER_ERROR("'%s' has %" PRId64
+               " bytes, less than an llm.c header; give a whole shard, or --raw-u16 for shards without a header",
                path, bytes);
   }
   TRY(raw_read_at(file, path, 0, header, sizeof header));
@@ -139,7 +140,8 @@ static status make_tokenizer(const import_options *o, tokenizer **t) {
     return tokenizer_from_file(o->tokenizer_file, t);
   }
   if (o->end_of_text >= o->vocab_size) {
-    USER_ERROR("--end-of-text is %" PRId64 ", outside the vocabulary of %" PRId64 "; give both as the shards' tokenizer has them",
+    USER_ERROR("--end-of-text is %" PRId64 ", outside the vocabulary of %" PRId64
+               "; give both as the shards' tokenizer has them",
                o->end_of_text, o->vocab_size);
   }
   return tokenizer_create("external", NULL, 0, o->vocab_size, (int32_t)o->end_of_text, t);

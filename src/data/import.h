@@ -17,8 +17,9 @@ typedef struct {
   bool force;
 } import_options;
 
-/* Joins the shards in the order given. Nothing is added: documents are what end of text separates, and the last one may be cut where
- * the shards end. A token outside the vocabulary, or a shard whose length and header disagree, is a user error.
+/* Joins the shards in the order given. Nothing is added: documents are what end of text separates, and the last one may
+ * be cut where the shards end. A token outside the vocabulary, or a shard whose length and header disagree, is a user
+ * error.
  */
 status import_shards(const char *const *shards, size_t count, const import_options *o);
 

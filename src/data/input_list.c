@@ -90,9 +90,13 @@ static status add_file(input_list *list, const char *path, input_role role, cons
 }
 
 /* By bytes, so that the order is the same under every locale. */
-static int by_name(const struct dirent **a, const struct dirent **b) { return strcmp((*a)->d_name, (*b)->d_name); }
+static int by_name(const struct dirent **a, const struct dirent **b) {
+  return strcmp((*a)->d_name, (*b)->d_name);
+}
 
-static int not_hidden(const struct dirent *entry) { return entry->d_name[0] != '.'; }
+static int not_hidden(const struct dirent *entry) {
+  return entry->d_name[0] != '.';
+}
 
 static status add_path(input_list *list, const char *path, input_role role, int depth);
 
@@ -139,7 +143,9 @@ static status add_path(input_list *list, const char *path, input_role role, int 
   USER_ERROR("'%s' is neither a file nor a folder; inputs are read twice, so write it to a file first", path);
 }
 
-status input_list_add(input_list *list, const char *path, input_role role) { return add_path(list, path, role, 0); }
+status input_list_add(input_list *list, const char *path, input_role role) {
+  return add_path(list, path, role, 0);
+}
 
 static int by_identity(const void *a, const void *b, void *context) {
   const input_file *files = context, *x = &files[*(const size_t *)a], *y = &files[*(const size_t *)b];

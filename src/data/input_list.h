@@ -28,9 +28,9 @@ typedef struct {
   size_t repeated;       /* files that were named more than once */
 } input_list;
 
-/* Adds a file, or, for a folder, all files below it in the order of their names: not those whose name starts with '.', nor
- * those that are binary by their first bytes (counted in passed_by). A file named directly must not be of a binary kind that
- * we know. Names ending in .jsonl, .ndjson or .json are JSON lines.
+/* Adds a file, or, for a folder, all files below it in the order of their names: not those whose name starts with '.',
+ * nor those that are binary by their first bytes (counted in passed_by). A file named directly must not be of a binary
+ * kind that we know. Names ending in .jsonl, .ndjson or .json are JSON lines.
  */
 status input_list_add(input_list *list, const char *path, input_role role);
 

@@ -10,7 +10,8 @@
 
 #include "base/memory.h"
 
-/* What of a document is looked at to decide where it is cut: what a cut looks at is never the result of how reads happened to fall. */
+/* What of a document is looked at to decide where it is cut: what a cut looks at is never the result of how reads
+ * happened to fall. */
 enum { VIEW = 2 * INPUT_CUT + 1 };
 
 struct input_reader {
@@ -66,9 +67,13 @@ void input_reader_close(input_reader *r) {
   }
 }
 
-int64_t input_reader_bytes(const input_reader *r) { return r->bytes; }
+int64_t input_reader_bytes(const input_reader *r) {
+  return r->bytes;
+}
 
-int64_t input_reader_bad_lines(const input_reader *r) { return r->bad_lines; }
+int64_t input_reader_bad_lines(const input_reader *r) {
+  return r->bad_lines;
+}
 
 static status open_next(input_reader *r) {
   r->file = &r->list->files[r->next_file++];
@@ -227,7 +232,8 @@ static status next_line(input_reader *r, const char **line, size_t *bytes, bool 
   size_t looked = 0;
   for (size_t wanted = 1 << 16; newline == NULL; wanted *= 2) {
     if (wanted > INPUT_JSON_LINE_LIMIT) {
-      USER_ERROR("'%s' has more than %d MiB in line %" PRId64 "; JSON lines hold one document a line: split the file up",
+      USER_ERROR("'%s' has more than %d MiB in line %" PRId64
+                 "; JSON lines hold one document a line: split the file up",
                  r->file->source.path, INPUT_JSON_LINE_LIMIT >> 20, r->line + 1);
     }
     TRY(fill(r, wanted));
@@ -273,8 +279,8 @@ static status read_row(input_reader *r, const char *line, size_t bytes) {
   static const char advice[] = "mend the line, or pass over such lines with --skip-bad-lines";
   r->row = cJSON_ParseWithLengthOpts(line, bytes, &end, false);
   if (!cJSON_IsObject(r->row) || !only_space(end, line + bytes)) {
-    USER_ERROR("'%s' line %" PRId64 " is not a JSON object (wrong near character %td); %s", path, r->line, end - line + 1,
-               advice);
+    USER_ERROR("'%s' line %" PRId64 " is not a JSON object (wrong near character %td); %s", path, r->line,
+               end - line + 1, advice);
   }
   const cJSON *text = cJSON_GetObjectItemCaseSensitive(r->row, key);
   if (!cJSON_IsString(text)) {
@@ -282,8 +288,8 @@ static status read_row(input_reader *r, const char *line, size_t bytes) {
                text == NULL ? "does not have" : "has something other than a text under", key, advice);
   }
   if (has_escaped_nul(line, bytes)) {
-    USER_ERROR("'%s' line %" PRId64 " holds an escaped NUL character (\\u0000), which JSON texts can't carry here; %s", path,
-               r->line, advice);
+    USER_ERROR("'%s' line %" PRId64 " holds an escaped NUL character (\\u0000), which JSON texts can't carry here; %s",
+               path, r->line, advice);
   }
   r->value = text->valuestring;
   r->value_bytes = strlen(text->valuestring);

@@ -24,14 +24,14 @@ typedef struct {
   bool skip_bad_lines;  /* of JSON: count them instead of failing */
 } input_options;
 
-/* A document longer than INPUT_CUT is given in several segments: cut after the first newline from there on; when the next
- * INPUT_CUT bytes have none, before the last space in them; when they have no space either, between characters.
+/* A document longer than INPUT_CUT is given in several segments: cut after the first newline from there on; when the
+ * next INPUT_CUT bytes have none, before the last space in them; when they have no space either, between characters.
  */
 enum { INPUT_CUT = 1 << 20, INPUT_JSON_LINE_LIMIT = 256 << 20 };
 
 typedef struct {
-  const char *text; /* valid until the next call */
-  size_t bytes;     /* at most 2 · INPUT_CUT + 1 */
+  const char *text;  /* valid until the next call */
+  size_t bytes;      /* at most 2 · INPUT_CUT + 1 */
   bool starts, ends; /* a document */
   input_role role;   /* of its file */
 } input_segment;

@@ -163,7 +163,8 @@ void options_help(const char *usage, const option *table, size_t count) {
     int used = printf("  %s%s%s", o->name, o->value != NULL ? " " : "", o->value != NULL ? o->value : "");
     for (const char *line = o->help; line != NULL;) {
       const char *end = strchr(line, '\n');
-      printf("%*s%.*s\n", used < COLUMN ? COLUMN - used : 1, "", end != NULL ? (int)(end - line) : (int)strlen(line), line);
+      printf("%*s%.*s\n", used < COLUMN ? COLUMN - used : 1, "", end != NULL ? (int)(end - line) : (int)strlen(line),
+             line);
       line = end != NULL ? end + 1 : NULL;
       used = 0;
     }

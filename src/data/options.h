@@ -31,8 +31,8 @@ typedef struct {
   bool given;       /* set */
 } option;
 
-/* Reads `argv` after the command: options in any place, what is left over to `rest`. An unknown option is a user error that names the
- * nearest; so is a value that is missing, mistyped or out of range, or an option given twice.
+/* Reads `argv` after the command: options in any place, what is left over to `rest`. An unknown option is a user error
+ * that names the nearest; so is a value that is missing, mistyped or out of range, or an option given twice.
  */
 status options_read(option *table, size_t count, int argc, char *const *argv, option_list *rest);
 

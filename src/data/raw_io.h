@@ -7,7 +7,8 @@
 
 #include "base/status.h"
 
-/* Exactly `bytes` bytes at `offset`; a file that ends before is a user error (it was cut short). `path` is for messages. */
+/* Exactly `bytes` bytes at `offset`; a file that ends before is a user error (it was cut short). `path` is for
+ * messages. */
 status raw_read_at(int file, const char *path, int64_t offset, void *data, size_t bytes);
 
 status raw_write_at(int file, const char *path, int64_t offset, const void *data, size_t bytes);

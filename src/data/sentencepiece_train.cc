@@ -45,18 +45,21 @@ status explain(const std::string &failure, int64_t vocab_size) {
   size_t at = failure.find(small);
   if (at != std::string::npos &&
       std::sscanf(failure.c_str() + at + std::strlen(small), "%lld vs %lld", &asked, &limit) == 2) {
-    USER_ERROR("a vocabulary of %lld tokens can't hold the 256 bytes and the text's characters: give --vocab %lld or more, "
-               "or a smaller --coverage",
-               asked, limit);
+    USER_ERROR(
+        "a vocabulary of %lld tokens can't hold the 256 bytes and the text's characters: give --vocab %lld or more, "
+        "or a smaller --coverage",
+        asked, limit);
   }
   at = failure.find(large);
   if (at != std::string::npos && std::sscanf(failure.c_str() + at + std::strlen(large), "%lld", &limit) == 1) {
-    USER_ERROR("the text has too few different words for a vocabulary of %lld tokens: give --vocab %lld or less, or more text",
-               asked, limit);
+    USER_ERROR(
+        "the text has too few different words for a vocabulary of %lld tokens: give --vocab %lld or less, or more text",
+        asked, limit);
   }
   at = failure.rfind("] ");
-  USER_ERROR("libsentencepiece can't train a vocabulary of %lld tokens on this text (%s); try another --vocab or --model-type",
-             asked, failure.c_str() + (at == std::string::npos ? 0 : at + 2));
+  USER_ERROR(
+      "libsentencepiece can't train a vocabulary of %lld tokens on this text (%s); try another --vocab or --model-type",
+      asked, failure.c_str() + (at == std::string::npos ? 0 : at + 2));
 }
 
 }  // namespace

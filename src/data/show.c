@@ -128,7 +128,8 @@ static status print_tokens(tokenizer *t, const int32_t *ids, size_t count) {
 static status find_document(const token_store *s, int64_t document, int64_t *first, int64_t *count) {
   uint64_t starts[2] = {0, (uint64_t)s->tokens};
   if (document >= s->documents) {
-    USER_ERROR("'%s' has no document %" PRId64 "; it has %" PRId64 ", numbered from 0", s->path, document, s->documents);
+    USER_ERROR("'%s' has no document %" PRId64 "; it has %" PRId64 ", numbered from 0", s->path, document,
+               s->documents);
   }
   TRY(token_store_documents(s, document, document + 1 < s->documents ? 2 : 1, starts));
   if (starts[0] > starts[1] || starts[1] > (uint64_t)s->tokens) {
@@ -165,8 +166,9 @@ status show_text(const char *path, int64_t first, int64_t count, int64_t documen
   if (result == STATUS_OK && document >= 0) {
     result = find_document(s, document, &first, &count);
   } else if (result == STATUS_OK && first >= s->tokens) {
-    result = status_set(STATUS_USER_ERROR, __FILE__, __LINE__, "'%s' has %" PRId64 " tokens, so none is at %" PRId64 "; give a smaller --first",
-                        path, s->tokens, first);
+    result = status_set(STATUS_USER_ERROR, __FILE__, __LINE__,
+                        "'%s' has %" PRId64 " tokens, so none is at %" PRId64 "; give a smaller --first", path,
+                        s->tokens, first);
   } else if (result == STATUS_OK) {
     count = count < s->tokens - first ? count : s->tokens - first;
   }

@@ -5,7 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
-void store_hdf5_quiet(void) { H5Eset_auto2(H5E_DEFAULT, NULL, NULL); }
+void store_hdf5_quiet(void) {
+  H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+}
 
 static status write_attribute(hid_t object, const char *path, const char *name, hid_t file_type, hid_t memory_type,
                               const void *value) {
@@ -79,9 +81,10 @@ status store_read_text(hid_t object, const char *path, const char *name, char *t
     H5Aclose(attribute);
   }
   if (got < 0 || memchr(text, '\0', size) == NULL) {
-    USER_ERROR("'%s' is not a whole token store: its attribute %s is missing or not a text of at most %zu bytes; make "
-               "it again",
-               path, name, capacity - 1);
+    USER_ERROR(
+        "'%s' is not a whole token store: its attribute %s is missing or not a text of at most %zu bytes; make "
+        "it again",
+        path, name, capacity - 1);
   }
   return STATUS_OK;
 }

@@ -114,9 +114,10 @@ status store_seal_read(int file, const char *path, store_seal *seal) {
   }
   int version = 0;
   if (sscanf(block + sizeof title - 1, "version %9d\n", &version) == 1 && version != STORE_VERSION) {
-    USER_ERROR("'%s' is a token store of version %d and this program reads version %d; make it again with this "
-               "psann_data, or use the program that made it",
-               path, version, STORE_VERSION);
+    USER_ERROR(
+        "'%s' is a token store of version %d and this program reads version %d; make it again with this "
+        "psann_data, or use the program that made it",
+        path, version, STORE_VERSION);
   }
   *seal = (store_seal){0};
   int fields = sscanf(block + sizeof title - 1,

@@ -1,6 +1,6 @@
-/* The seal of a token store: the first 512 bytes of the file (HDF5's user block, which its readers step over) say how long the
- * file is, where its two large arrays lie, and the digest of everything else. It is checked before HDF5 sees the file, so
- * that a damaged or cut file gives a sentence and never an accident inside the library.
+/* The seal of a token store: the first 512 bytes of the file (HDF5's user block, which its readers step over) say how
+ * long the file is, where its two large arrays lie, and the digest of everything else. It is checked before HDF5 sees
+ * the file, so that a damaged or cut file gives a sentence and never an accident inside the library.
  */
 #ifndef PSANN_DATA_STORE_SEAL_H
 #define PSANN_DATA_STORE_SEAL_H

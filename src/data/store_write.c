@@ -149,11 +149,17 @@ status store_writer_end_document(store_writer *w, int64_t text_bytes) {
   return STATUS_OK;
 }
 
-int64_t store_writer_tokens(const store_writer *w) { return w->token_count; }
+int64_t store_writer_tokens(const store_writer *w) {
+  return w->token_count;
+}
 
-int64_t store_writer_documents(const store_writer *w) { return w->document_count; }
+int64_t store_writer_documents(const store_writer *w) {
+  return w->document_count;
+}
 
-int64_t store_writer_text_bytes(const store_writer *w) { return w->text_bytes; }
+int64_t store_writer_text_bytes(const store_writer *w) {
+  return w->text_bytes;
+}
 
 /* A dataset of one dimension; `data` may be NULL: then its place in the file is only reserved. Tells where it lies. */
 static status make_array(const store_writer *w, hid_t where, const char *name, hid_t file_type, hid_t memory_type,
@@ -192,7 +198,8 @@ static status make_group(const store_writer *w, hid_t file, const char *name, hi
   return STATUS_OK;
 }
 
-/* Texts of one fixed length, the longest. Variable-length strings would live in a heap, an order of magnitude slower to read. */
+/* Texts of one fixed length, the longest. Variable-length strings would live in a heap, an order of magnitude slower to
+ * read. */
 static status write_texts(const store_writer *w, hid_t group, const char *name, const store_source *sources,
                           size_t count, bool paths) {
   size_t longest = 1;
@@ -298,7 +305,8 @@ static status write_description(const store_writer *w, const store_source *sourc
   if (file >= 0) {
     s = write_contents(w, file, sources, source_count, tokens, documents);
     if (H5Fclose(file) < 0 && s == STATUS_OK) {
-      s = status_set(STATUS_FAILURE, __FILE__, __LINE__, "the HDF5 library cannot finish '%s'; run again", w->temporary);
+      s = status_set(STATUS_FAILURE, __FILE__, __LINE__, "the HDF5 library cannot finish '%s'; run again",
+                     w->temporary);
     }
   }
   if (access >= 0) {
@@ -340,7 +348,9 @@ static status check_space(const store_writer *w, size_t source_count) {
   status s = file_free_space(folder, &there);
   free(folder);
   TRY(s);
-  REQUIRE(there >= needed, "the disk of '%s' is full: %s are needed besides what is already spooled, %s are free; free some space and run again",
+  REQUIRE(there >= needed,
+          "the disk of '%s' is full: %s are needed besides what is already spooled, %s are free; free some space and "
+          "run again",
           w->path, memory_text((double)needed, needed_text), memory_text((double)there, there_text));
   return STATUS_OK;
 }

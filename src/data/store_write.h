@@ -1,6 +1,6 @@
-/* Writes a token store as a stream, in bounded memory: tokens and document starts go to nameless files beside the store, then, when
- * their number is known, into contiguous arrays of "<path>.tmp", which is sealed, flushed and renamed. Whatever fails, nothing
- * half-written stands under the final name.
+/* Writes a token store as a stream, in bounded memory: tokens and document starts go to nameless files beside the
+ * store, then, when their number is known, into contiguous arrays of "<path>.tmp", which is sealed, flushed and
+ * renamed. Whatever fails, nothing half-written stands under the final name.
  */
 #ifndef PSANN_DATA_STORE_WRITE_H
 #define PSANN_DATA_STORE_WRITE_H
@@ -22,7 +22,8 @@ typedef struct {
   char digest[DIGEST_TEXT];
 } store_source;
 
-/* Whether a store may be made at `path`: the folder is there, and the name is free, or is a file and `force`. Otherwise a user error. */
+/* Whether a store may be made at `path`: the folder is there, and the name is free, or is a file and `force`. Otherwise
+ * a user error. */
 status store_writer_check(const char *path, bool force);
 
 /* `t` must outlive the writer. */

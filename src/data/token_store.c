@@ -98,8 +98,8 @@ static status read_description(hid_t file, const store_seal *seal, token_store *
   TRY(store_read_text(file, path, "format", format, sizeof format));
   TRY(store_read_integer(file, path, "version", &version));
   if (strcmp(format, STORE_FORMAT) != 0 || version != STORE_VERSION) {
-    USER_ERROR("'%s' has format '%s', version %" PRId64 ", and this program reads '%s', version %d; make it again", path,
-               format, version, STORE_FORMAT, STORE_VERSION);
+    USER_ERROR("'%s' has format '%s', version %" PRId64 ", and this program reads '%s', version %d; make it again",
+               path, format, version, STORE_FORMAT, STORE_VERSION);
   }
   TRY(store_read_integer(file, path, "tokens", &s->tokens));
   TRY(store_read_integer(file, path, "documents", &s->documents));
@@ -142,9 +142,10 @@ static status open_file(token_store *s) {
   s->documents_offset = seal.documents.offset;
   hid_t file = H5Fopen(s->path, H5F_ACC_RDONLY, H5P_DEFAULT);
   if (file < 0) {
-    USER_ERROR("'%s' can't be read by the HDF5 library although it is whole; check that no other program has it open "
-               "for writing",
-               s->path);
+    USER_ERROR(
+        "'%s' can't be read by the HDF5 library although it is whole; check that no other program has it open "
+        "for writing",
+        s->path);
   }
   status result = read_description(file, &seal, s);
   H5Fclose(file);
@@ -183,8 +184,8 @@ void token_store_close(token_store *s) {
 
 static status check_range(const token_store *s, const char *what, int64_t first, int64_t count, int64_t there) {
   REQUIRE(first >= 0 && count >= 0 && first <= there && count <= there - first,
-          "%s %" PRId64 " … %" PRId64 " of '%s' were asked for, which has %" PRId64, what, first, first + count - 1,
-          s->path, there);
+          "%" PRId64 " %s from %" PRId64 " on were asked for of '%s', which has %" PRId64, count, what, first, s->path,
+          there);
   return STATUS_OK;
 }
 
@@ -253,7 +254,8 @@ static status check_documents(const token_store *s, int32_t *tokens, uint64_t *s
       uint64_t start = starts[document - loaded];
       int64_t at = (int64_t)start - first;
       int32_t before = at > 0 ? tokens[at - 1] : previous;
-      if (at < 0 || (int64_t)start <= last || (document == 0) != (start == 0) || (s->end_of_text >= 0 && before != s->end_of_text)) {
+      if (at < 0 || (int64_t)start <= last || (document == 0) != (start == 0) ||
+          (s->end_of_text >= 0 && before != s->end_of_text)) {
         USER_ERROR("'%s' is damaged: document %" PRId64 " starts at token %" PRIu64
                    ", which does not follow an end of text; make it again",
                    s->path, document, start);

@@ -1,6 +1,6 @@
-/* Token stores: HDF5 files with `/tokens` (uint16 or uint32, contiguous, read with pread at its file offset), `/documents`
- * (uint64 start offsets), `/tokenizer/model`, `/sources`, and attributes; store_format.h lists them. Made by psann_data; read
- * here. Documents are always separated: each ends with the tokenizer's end-of-text token.
+/* Token stores: HDF5 files with `/tokens` (uint16 or uint32, contiguous, read with pread at its file offset),
+ * `/documents` (uint64 start offsets), `/tokenizer/model`, `/sources`, and attributes; store_format.h lists them. Made
+ * by psann_data; read here. Documents are always separated: each ends with the tokenizer's end-of-text token.
  */
 #ifndef PSANN_DATA_TOKEN_STORE_H
 #define PSANN_DATA_TOKEN_STORE_H
@@ -16,8 +16,8 @@ typedef struct {
   int64_t tokens;
   int64_t documents;
   int64_t vocab_size;
-  int64_t text_bytes;   /* raw UTF-8 bytes of all documents, separators not counted; 0: unknown (imported token shards) */
-  int token_bytes;      /* 2 or 4 */
+  int64_t text_bytes; /* raw UTF-8 bytes of all documents, separators not counted; 0: unknown (imported token shards) */
+  int token_bytes;    /* 2 or 4 */
   int32_t end_of_text;  /* −1: none */
   char tokenizer[16];   /* "bytes", "chars", "sentencepiece", "external" */
   void *tokenizer_data; /* the tokenizer's model, tokenizer_bytes long */
@@ -40,8 +40,8 @@ status token_store_read(const token_store *s, int64_t first, int64_t count, int3
 /* Start offsets, in tokens, of documents [first, first + count). */
 status token_store_documents(const token_store *s, int64_t first, int64_t count, uint64_t *starts);
 
-/* Reads all tokens and all document starts: compares both with the stored digests, and checks that every token is in the
- * vocabulary and that every document but the last ends with end of text.
+/* Reads all tokens and all document starts: compares both with the stored digests, and checks that every token is in
+ * the vocabulary and that every document but the last ends with end of text.
  */
 status token_store_verify(const token_store *s);
 

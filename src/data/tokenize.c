@@ -32,7 +32,8 @@ typedef struct {
   char *message; /* of a failure, which is the encoding thread's own */
 } batch;
 
-/* Batches go round: the main thread fills at `filled`, threads take at `taken`, the main thread writes at `written`; all count up. */
+/* Batches go round: the main thread fills at `filled`, threads take at `taken`, the main thread writes at `written`;
+ * all count up. */
 typedef struct {
   tokenizer *tokenizer;
   batch *batches;
@@ -91,7 +92,7 @@ typedef struct {
   store_writer *train, *val;
   tokenize_counts *counts;
   int64_t total_bytes, document_bytes;
-  bool held_out;         /* the document being read */
+  bool held_out; /* the document being read */
   bool more;
   input_segment segment; /* the next */
   double start, shown;

@@ -1,4 +1,5 @@
-/* Documents into token stores, on several threads. The stores' bytes depend on the documents alone, not on the number of threads. */
+/* Documents into token stores, on several threads. The stores' bytes depend on the documents alone, not on the number
+ * of threads. */
 #ifndef PSANN_DATA_TOKENIZE_H
 #define PSANN_DATA_TOKENIZE_H
 
@@ -16,8 +17,8 @@ typedef struct {
   double seconds;
 } tokenize_counts;
 
-/* Reads all documents, adds end of text to each, and writes those held out to `val` (NULL when the split holds none out) and the
- * others to `train`. Memory: a few MiB a job.
+/* Reads all documents, adds end of text to each, and writes those held out to `val` (NULL when the split holds none
+ * out) and the others to `train`. Memory: a few MiB a job.
  */
 status tokenize(input_list *list, const input_options *options, const holdout *split, tokenizer *t, int jobs,
                 store_writer *train, store_writer *val, tokenize_counts *counts);

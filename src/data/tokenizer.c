@@ -70,13 +70,21 @@ void tokenizer_free(tokenizer *t) {
   free(t);
 }
 
-const char *tokenizer_name(const tokenizer *t) { return t->kind->name; }
+const char *tokenizer_name(const tokenizer *t) {
+  return t->kind->name;
+}
 
-int64_t tokenizer_vocab(const tokenizer *t) { return t->vocab_size; }
+int64_t tokenizer_vocab(const tokenizer *t) {
+  return t->vocab_size;
+}
 
-int32_t tokenizer_end_of_text(const tokenizer *t) { return t->end_of_text; }
+int32_t tokenizer_end_of_text(const tokenizer *t) {
+  return t->end_of_text;
+}
 
-int32_t tokenizer_unknown(const tokenizer *t) { return t->unknown; }
+int32_t tokenizer_unknown(const tokenizer *t) {
+  return t->unknown;
+}
 
 const void *tokenizer_model(const tokenizer *t, size_t *bytes) {
   *bytes = t->model_bytes;
@@ -87,12 +95,15 @@ void tokenizer_digest(const tokenizer *t, char text[DIGEST_TEXT]) {
   store_tokenizer_digest(t->kind->name, t->vocab_size, t->end_of_text, t->model, t->model_bytes, text);
 }
 
-bool tokenizer_is_exact(const tokenizer *t) { return t->exact; }
+bool tokenizer_is_exact(const tokenizer *t) {
+  return t->exact;
+}
 
 status tokenizer_encode(tokenizer *t, const char *text, size_t bytes, int32_t **ids, size_t *count, size_t *capacity) {
   if (t->kind->encode == NULL) {
-    USER_ERROR("the tokens were made by another program ('external'), so text can't be turned into them here; use a "
-               "store whose tokenizer psann_data made or applied");
+    USER_ERROR(
+        "the tokens were made by another program ('external'), so text can't be turned into them here; use a "
+        "store whose tokenizer psann_data made or applied");
   }
   return t->kind->encode(t, text, bytes, ids, count, capacity);
 }
@@ -122,8 +133,9 @@ status tokenizer_decode(tokenizer *t, const int32_t *ids, size_t count, char **t
   size_t used = 0, capacity = 0;
   *text = NULL;
   if (t->kind->append == NULL) {
-    USER_ERROR("the tokens were made by another program ('external'), so they can't be turned into text here; use a "
-               "store whose tokenizer psann_data made or applied");
+    USER_ERROR(
+        "the tokens were made by another program ('external'), so they can't be turned into text here; use a "
+        "store whose tokenizer psann_data made or applied");
   }
   status s = decode_all(t, ids, count, text, &used, &capacity);
   if (s != STATUS_OK) {

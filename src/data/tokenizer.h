@@ -1,9 +1,10 @@
-/* Tokenizers: text ↔ token ids. `bytes`: ids 0 … 255 and 256 = end of text. `chars`: 0 = end of text, 1 = unknown, then the
- * code points that occurred, in order of value. `sentencepiece`: libsentencepiece, trained with identity normalisation, byte
- * fallback and white space kept, so that decoding gives the text back. `external`: ids made elsewhere; can't encode or decode.
+/* Tokenizers: text ↔ token ids. `bytes`: ids 0 … 255 and 256 = end of text. `chars`: 0 = end of text, 1 = unknown, then
+ * the code points that occurred, in order of value. `sentencepiece`: libsentencepiece, trained with identity
+ * normalisation, byte fallback and white space kept, so that decoding gives the text back. `external`: ids made
+ * elsewhere; can't encode or decode.
  *
- * `bytes` and a `sentencepiece` model that psann_data trained give any bytes back, NUL and invalid UTF-8 among them; `chars`
- * gives back the characters that it knows.
+ * `bytes` and a `sentencepiece` model that psann_data trained give any bytes back, NUL and invalid UTF-8 among them;
+ * `chars` gives back the characters that it knows.
  */
 #ifndef PSANN_DATA_TOKENIZER_H
 #define PSANN_DATA_TOKENIZER_H
@@ -19,8 +20,8 @@ typedef struct tokenizer tokenizer;
 
 enum { TOKENIZER_ANY_VOCAB = -1 };
 
-/* From the name and model bytes that a store or checkpoint holds (NULL, 0 for bytes). Damaged model, or one that has another vocabulary size or end
- * of text than given: a user error. With TOKENIZER_ANY_VOCAB both are as the model says.
+/* From the name and model bytes that a store or checkpoint holds (NULL, 0 for bytes). Damaged model, or one that has
+ * another vocabulary size or end of text than given: a user error. With TOKENIZER_ANY_VOCAB both are as the model says.
  */
 status tokenizer_create(const char *name, const void *data, size_t bytes, int64_t vocab_size, int32_t end_of_text,
                         tokenizer **out);

@@ -14,13 +14,16 @@ typedef struct {
   int32_t *id;    /* (UTF8_LARGEST + 1) of a code point; UNKNOWN: not known */
 } chars_state;
 
-static bool valid(uint32_t point) { return point <= UTF8_LARGEST && (point < 0xD800 || point > 0xDFFF); }
+static bool valid(uint32_t point) {
+  return point <= UTF8_LARGEST && (point < 0xD800 || point > 0xDFFF);
+}
 
 static status chars_open(tokenizer *t) {
   size_t known = t->model_bytes / 4;
   if (t->model_bytes % 4 != 0 || known > UTF8_LARGEST) {
-    USER_ERROR("a chars tokenizer's model has %zu bytes, which is not a list of characters; make the file that holds it again",
-               t->model_bytes);
+    USER_ERROR(
+        "a chars tokenizer's model has %zu bytes, which is not a list of characters; make the file that holds it again",
+        t->model_bytes);
   }
   chars_state *c;
   TRY(memory_new(&c, 1, sizeof *c, "a chars tokenizer"));

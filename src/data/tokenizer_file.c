@@ -8,8 +8,8 @@
 #include "data/store_format.h"
 
 status tokenizer_of_store(const token_store *s, tokenizer **out) {
-  status result = tokenizer_create(s->tokenizer, s->tokenizer_data, s->tokenizer_bytes, s->vocab_size, s->end_of_text,
-                                   out);
+  status result =
+      tokenizer_create(s->tokenizer, s->tokenizer_data, s->tokenizer_bytes, s->vocab_size, s->end_of_text, out);
   return result == STATUS_OK ? result : status_prefix(result, "'%s'", s->path);
 }
 
@@ -18,10 +18,11 @@ static status from_store(const char *path, tokenizer **out) {
   TRY(token_store_open(path, &s));
   status result = STATUS_OK;
   if (strcmp(s->tokenizer, "external") == 0) {
-    result = status_set(STATUS_USER_ERROR, __FILE__, __LINE__,
-                        "the token store '%s' was imported without a tokenizer, so text can't be encoded with it; name a "
-                        "store that psann_data built",
-                        path);
+    result =
+        status_set(STATUS_USER_ERROR, __FILE__, __LINE__,
+                   "the token store '%s' was imported without a tokenizer, so text can't be encoded with it; name a "
+                   "store that psann_data built",
+                   path);
   } else {
     result = tokenizer_of_store(s, out);
   }

@@ -1,8 +1,8 @@
 // libsentencepiece behind the table of tokenizer_kinds.h. The library's exceptions and statuses become statuses here.
 //
-// The library marks spaces by U+2581 and therefore loses that character, and it replaces NUL and invalid UTF-8. A model with byte
-// fallback has a token for every byte, so these bytes are encoded here, around the library, and decoding needs no library at
-// all: it joins the bytes of each token.
+// The library marks spaces by U+2581 and therefore loses that character, and it replaces NUL and invalid UTF-8. A model
+// with byte fallback has a token for every byte, so these bytes are encoded here, around the library, and decoding
+// needs no library at all: it joins the bytes of each token.
 
 #include <sentencepiece_processor.h>
 #include <xxhash.h>
@@ -27,13 +27,13 @@ constexpr std::string_view kSpaceMark = "\xE2\x96\x81";  // U+2581
 
 struct State {
   sentencepiece::SentencePieceProcessor processor;
-  std::vector<std::string> bytes_of;     // of each id
-  std::vector<int> byte_id;              // (256); −1: no such token
-  int newline_id = -1;                   // a token that is just "\n"
-  bool newline_separates = false;        // no token goes across the end of a line
-  bool spaces_lead = false;              // no token has a space after something else: words are encoded one by one
-  uint64_t number = 0;                   // of this tokenizer in the process, for the caches
-  bool adds_space = false;               // the model puts a space before every text
+  std::vector<std::string> bytes_of;  // of each id
+  std::vector<int> byte_id;           // (256); −1: no such token
+  int newline_id = -1;                // a token that is just "\n"
+  bool newline_separates = false;     // no token goes across the end of a line
+  bool spaces_lead = false;           // no token has a space after something else: words are encoded one by one
+  uint64_t number = 0;                // of this tokenizer in the process, for the caches
+  bool adds_space = false;            // the model puts a space before every text
 };
 
 std::string with_spaces(const std::string &piece) {
@@ -84,6 +84,9 @@ status library_error(const char *doing, const std::string &reason) {
 }
 
 status append_ids(const std::vector<int> &from, int32_t **ids, size_t *count, size_t *capacity) {
+  if (from.empty()) {
+    return STATUS_OK;
+  }
   TRY(memory_grow(ids, capacity, *count + from.size(), sizeof **ids, "the tokens of a text"));
   std::memcpy(*ids + *count, from.data(), from.size() * sizeof(int32_t));
   *count += from.size();
@@ -143,7 +146,9 @@ status encode_word(const State *s, std::string_view word, int32_t **ids, size_t 
   return append_ids(entry->ids, ids, count, capacity);
 }
 
-// Text without what must go round the library. A word is spaces and what follows them up to the next space.
+// Text without what must go round the library. No token crosses the start of a word, so words can be encoded one by
+// one; a word has the same ids wherever it stands, also where the library's sums would break a tie by rounding. A word
+// is spaces and what follows them up to the next space.
 status encode_plain(const State *s, std::string_view text, int32_t **ids, size_t *count, size_t *capacity) {
   if (!s->spaces_lead) {
     return encode_by_library(s, text, ids, count, capacity);
@@ -199,7 +204,9 @@ bool gives_back(const State *s) {
       return false;
     }
   }
-  const std::string text = "  two  spaces\tTab \xEF\xAC\x81\xE2\x91\xA0\xEF\xBC\xA1\xC2\xA0\xC2\xAD e\xCC\x81 \xE2\x80\x8B\r \xEF\xBB\xBF.  ";
+  const std::string text =
+      "  two  spaces\tTab \xEF\xAC\x81\xE2\x91\xA0\xEF\xBC\xA1\xC2\xA0\xC2\xAD e\xCC\x81 \xE2\x80\x8B\r \xEF\xBB\xBF. "
+      " ";
   std::vector<int> ids;
   if (!s->processor.Encode(text, &ids).ok()) {
     return false;
@@ -228,7 +235,9 @@ status open_model(tokenizer *t) {
     return library_error("read a model", result.ToString());
   }
   if (s->processor.eos_id() < 0) {
-    USER_ERROR("the sentencepiece model has no end-of-sentence token, which is needed to separate documents; train one with eos_id");
+    USER_ERROR(
+        "the sentencepiece model has no end-of-sentence token, which is needed to separate documents; train one with "
+        "eos_id");
   }
   t->vocab_size = s->processor.GetPieceSize();
   t->end_of_text = s->processor.eos_id();
@@ -258,7 +267,9 @@ status sentencepiece_open(tokenizer *t) {
   return guarded("read a model", [&] { return open_model(t); });
 }
 
-void sentencepiece_close(tokenizer *t) { delete static_cast<State *>(t->state); }
+void sentencepiece_close(tokenizer *t) {
+  delete static_cast<State *>(t->state);
+}
 
 status sentencepiece_encode(const tokenizer *t, const char *text, size_t bytes, int32_t **ids, size_t *count,
                             size_t *capacity) {
@@ -282,6 +293,6 @@ void sentencepiece_finish(const tokenizer *t, char *text, size_t *bytes) {
 
 }  // namespace
 
-extern "C" const tokenizer_kind tokenizer_sentencepiece_kind = {
-    "sentencepiece", sentencepiece_open, sentencepiece_close, sentencepiece_encode, sentencepiece_append,
-    sentencepiece_finish};
+extern "C" const tokenizer_kind tokenizer_sentencepiece_kind = {"sentencepiece",      sentencepiece_open,
+                                                                sentencepiece_close,  sentencepiece_encode,
+                                                                sentencepiece_append, sentencepiece_finish};

@@ -66,9 +66,11 @@ status tokenizer_train_chars(input_list *list, const input_options *options, con
         points[count++] = p;
       }
     }
-    s = count > 0 ? tokenizer_create("chars", points, count * sizeof *points, (int64_t)count + 2, 0, out)
-                  : status_set(STATUS_USER_ERROR, __FILE__, __LINE__,
-                               "there is no character to make a chars tokenizer of; give training inputs that hold UTF-8 text");
+    s = count > 0
+            ? tokenizer_create("chars", points, count * sizeof *points, (int64_t)count + 2, 0, out)
+            : status_set(
+                  STATUS_USER_ERROR, __FILE__, __LINE__,
+                  "there is no character to make a chars tokenizer of; give training inputs that hold UTF-8 text");
   }
   free(occurs);
   free(points);
@@ -99,8 +101,8 @@ static status take_line(sample *s, const char *line, size_t bytes) {
   return STATUS_OK;
 }
 
-/* Cuts a text into lines for the trainer: at newlines, at what goes round the library (NUL, U+2581, invalid bytes), and, in very long lines,
- * before a space.
+/* Cuts a text into lines for the trainer: at newlines, at what goes round the library (NUL, U+2581, invalid bytes),
+ * and, in very long lines, before a space.
  */
 static status sample_lines(void *context, const char *text, size_t bytes) {
   sample *s = context;

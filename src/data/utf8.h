@@ -11,8 +11,8 @@ extern "C" {
 
 enum { UTF8_LARGEST = 0x10FFFF };
 
-/* The code point at `text`, of which `bytes` ≥ 1 bytes are there; *length is its number of bytes. −1, with *length 1, where no
- * valid sequence starts (surrogates, overlong forms and values above U+10FFFF are not valid).
+/* The code point at `text`, of which `bytes` ≥ 1 bytes are there; *length is its number of bytes. −1, with *length 1,
+ * where no valid sequence starts (surrogates, overlong forms and values above U+10FFFF are not valid).
  */
 int32_t utf8_read(const char *text, size_t bytes, size_t *length);
 

@@ -135,6 +135,8 @@ status dist_start(int *argc, char ***argv, dist *d) {
   dist_single(d);
   launcher by = read_launcher();
   int provided = MPI_THREAD_SINGLE;
+  /* Without it Open MPI starts a daemon for a lone rank, which only spawning processes would need, and whose start hangs now and then. */
+  setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
   TRY_MPI(MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided));
   TRY_MPI(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN));
   TRY_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &world));

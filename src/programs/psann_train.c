@@ -17,15 +17,18 @@ static const char usage[] =
     "usage: psann_train CONFIG [section.key=value …]\n"
     "       mpirun -np N psann_train CONFIG [section.key=value …]\n"
     "\n"
-    "Trains a PSANN language model. CONFIG is an INI file; assignments after it win over the file. All files of the run go to\n"
-    "run.dir; started again, a run continues from its newest checkpoint. Ctrl-C saves and ends; a second one ends at once.\n"
+    "Trains a PSANN language model. CONFIG is an INI file; assignments after it win over the file. All files of the "
+    "run go to\n"
+    "run.dir; started again, a run continues from its newest checkpoint. Ctrl-C saves and ends; a second one ends at "
+    "once.\n"
     "\n"
     "  --plan          print model, memory, data and work of this run for the given number of ranks, and stop\n"
     "  --help-config   every key with type, default, range and meaning\n"
     "  --help          this text\n"
     "  --version       version, commit, build options, libraries\n"
     "\n"
-    "Exit codes: 0 trained, or stopped as requested, with a checkpoint; 1 a failure; 2 a mistake in what was given; 130 a second Ctrl-C.\n";
+    "Exit codes: 0 trained, or stopped as requested, with a checkpoint; 1 a failure; 2 a mistake in what was given; "
+    "130 a second Ctrl-C.\n";
 
 /* What needs no run: prints it and returns true. */
 static bool informed(int argc, char **argv) {
@@ -59,7 +62,9 @@ static status read_arguments(int argc, char **argv, char **overrides, train_requ
     } else if (strchr(argv[i], '=') != NULL) {
       overrides[r->n_overrides++] = argv[i];
     } else {
-      USER_ERROR("'%s' is neither an option nor section.key=value, and the config '%s' is already given: psann_train --help", argv[i], r->config);
+      USER_ERROR(
+          "'%s' is neither an option nor section.key=value, and the config '%s' is already given: psann_train --help",
+          argv[i], r->config);
     }
   }
   if (r->config == NULL || (strchr(r->config, '=') != NULL && !file_exists(r->config))) {

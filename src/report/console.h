@@ -35,10 +35,10 @@ void console_start(const console_run *r);
 
 /* Where the run stands. */
 typedef struct {
-  int64_t steps;         /* of the whole run */
+  int64_t steps; /* of the whole run */
   int64_t batch_tokens;
-  double tok_s;          /* since the last line, all ranks */
-  double eta;            /* seconds */
+  double tok_s; /* since the last line, all ranks */
+  double eta;   /* seconds */
 } console_pace;
 
 /* The line of a step: the reference's fields, in its order, then throughput and what is left. */
@@ -49,7 +49,8 @@ void console_progress(const metrics_row *row, const console_pace *pace);
 void console_evaluating(int64_t done, int64_t of);
 
 /* The line of an evaluation. */
-void console_evaluation(int64_t step, int64_t tokens, double loss, double ppl, double bits_per_byte, double accuracy, double seconds, bool best);
+void console_evaluation(int64_t step, int64_t tokens, double loss, double ppl, double bits_per_byte, double accuracy,
+                        double seconds, bool best);
 
 typedef enum { END_FINISHED, END_SIGNAL, END_TIME, END_NOTHING_TO_DO } console_ending;
 
@@ -57,13 +58,14 @@ typedef enum { END_FINISHED, END_SIGNAL, END_TIME, END_NOTHING_TO_DO } console_e
 typedef struct {
   console_ending ending;
   int64_t step, steps;
-  int64_t launch_steps;  /* done by this launch */
-  double seconds;        /* of this launch */
-  double tok_s;          /* over this launch, without evaluations and checkpoints */
-  double loss;           /* of the last step; NaN: none */
-  double best_val_loss;  /* +inf: none */
+  int64_t launch_steps; /* done by this launch */
+  double seconds;       /* of this launch */
+  double tok_s;         /* over this launch, without evaluations and checkpoints */
+  double loss;          /* of the last step; NaN: none */
+  double best_val_loss; /* +inf: none */
   int64_t best_step;
   const config *c;
+  bool writes; /* the tokenizer turns text into tokens and back */
   int ranks;
   int argc;
   char **argv;

@@ -19,8 +19,8 @@
 typedef struct {
   char *path;
   int file;
-  off_t size;     /* bytes known to be whole lines */
-  char *pending;  /* lines not yet written */
+  off_t size;    /* bytes known to be whole lines */
+  char *pending; /* lines not yet written */
   size_t pending_bytes, capacity;
   bool failing;
 } line_file;
@@ -97,8 +97,8 @@ static status keep_until(const char *path, int64_t last_step, int64_t (*step_of)
   FILE *out = s == STATUS_OK ? fopen(temporary, "we") : NULL;
   bool dropped = false;
   if (s == STATUS_OK && out == NULL) {
-    s = status_set(STATUS_USER_ERROR, __FILE__, __LINE__, "cannot write '%s': %s; choose a run.dir that you can write to", temporary,
-                   strerror(errno));
+    s = status_set(STATUS_USER_ERROR, __FILE__, __LINE__,
+                   "cannot write '%s': %s; choose a run.dir that you can write to", temporary, strerror(errno));
   } else if (s == STATUS_OK) {
     s = copy_lines(in, out, last_step, step_of, &dropped);
     if (s != STATUS_OK) {
@@ -144,7 +144,8 @@ static void line_file_flush(line_file *f) {
     }
     if (written <= 0) {
       if (!f->failing) {
-        log_warning("'%s' cannot be written: %s; its lines are kept in memory and tried again", f->path, strerror(errno));
+        log_warning("'%s' cannot be written: %s; its lines are kept in memory and tried again", f->path,
+                    strerror(errno));
       }
       f->failing = true;
       if (ftruncate(f->file, f->size) != 0) {
@@ -207,7 +208,8 @@ void metrics_close(metrics *m) {
   free(m);
 }
 
-/* The shortest text that reads back as the same number: metrics of two runs are compared bit for bit. Room for 32 bytes. */
+/* The shortest text that reads back as the same number: metrics of two runs are compared bit for bit. Room for 32
+ * bytes. */
 static const char *exact(double value, char *text) {
   if (isnan(value)) {
     return strcpy(text, "nan"); /* printf would show a sign */
@@ -249,9 +251,11 @@ static void csv_add(metrics *m, const metrics_row *r) {
   for (size_t i = 0; i < sizeof values / sizeof values[0]; i++) {
     used += snprintf(line + used, sizeof line - (size_t)used, ",%s", exact(values[i], text));
   }
-  used += snprintf(line + used, sizeof line - (size_t)used, ",%lld,%s,%d", (long long)r->tokens, exact(r->epoch, text), r->skipped);
+  used += snprintf(line + used, sizeof line - (size_t)used, ",%lld,%s,%d", (long long)r->tokens, exact(r->epoch, text),
+                   r->skipped);
   for (size_t i = 0; i < sizeof validation / sizeof validation[0]; i++) {
-    used += snprintf(line + used, sizeof line - (size_t)used, ",%s", isnan(validation[i]) ? "" : exact(validation[i], text));
+    used += snprintf(line + used, sizeof line - (size_t)used, ",%s",
+                     isnan(validation[i]) ? "" : exact(validation[i], text));
   }
   line_file_add(&m->csv, line);
 }
@@ -277,7 +281,8 @@ void metrics_step(metrics *m, const metrics_row *r) {
   csv_add(m, r);
 }
 
-void metrics_event(metrics *m, int64_t step, const char *event, const metrics_number *numbers, int n, const char *format, ...) {
+void metrics_event(metrics *m, int64_t step, const char *event, const metrics_number *numbers, int n,
+                   const char *format, ...) {
   char message[1024];
   va_list args;
   va_start(args, format);

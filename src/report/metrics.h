@@ -1,7 +1,8 @@
-/* metrics.jsonl and metrics.csv of a run folder: one line per step in both, and event lines in the first. Written by rank 0.
+/* metrics.jsonl and metrics.csv of a run folder: one line per step in both, and event lines in the first. Written by
+ * rank 0.
  *
- * A JSON line of a step has the keys of metrics_row; one of an event has "event", "step", "message", and what belongs to it. A run that resumes from
- * step k keeps lines up to k, so files read as if the run had never stopped.
+ * A JSON line of a step has the keys of metrics_row; one of an event has "event", "step", "message", and what belongs
+ * to it. A run that resumes from step k keeps lines up to k, so files read as if the run had never stopped.
  */
 #ifndef PSANN_REPORT_METRICS_H
 #define PSANN_REPORT_METRICS_H
@@ -13,34 +14,37 @@
 
 typedef struct {
   int64_t step;
-  double loss, ppl;  /* mean over all sequences of the step */
-  double lr;         /* that the update used */
-  double grad_norm;  /* before clipping */
-  double tok_s;      /* all ranks */
+  double loss, ppl; /* mean over all sequences of the step */
+  double lr;        /* that the update used */
+  double grad_norm; /* before clipping */
+  double tok_s;     /* all ranks */
   double step_ms;
-  int64_t tokens;    /* consumed since the run began */
-  double epoch;      /* passes over the training store since the run began */
-  bool skipped;      /* loss or norm was not finite: the weights did not change */
+  int64_t tokens;                              /* consumed since the run began */
+  double epoch;                                /* passes over the training store since the run began */
+  bool skipped;                                /* loss or norm was not finite: the weights did not change */
   double val_loss, val_ppl, val_bits_per_byte; /* NaN: not evaluated after this step */
 } metrics_row;
 
 typedef struct metrics metrics;
 
-/* Opens both files of `folder` for appending; lines of steps after `last_step`, and torn ones, are dropped first (the files are rewritten atomically). */
+/* Opens both files of `folder` for appending; lines of steps after `last_step`, and torn ones, are dropped first (the
+ * files are rewritten atomically). */
 status metrics_open(const char *folder, int64_t last_step, metrics **out);
 void metrics_close(metrics *m);
 
-/* What cannot be written now (a full disk) is kept and tried again with the next line; a warning says so once. A run does not end for it. */
+/* What cannot be written now (a full disk) is kept and tried again with the next line; a warning says so once. A run
+ * does not end for it. */
 void metrics_step(metrics *m, const metrics_row *row);
 
-/* An event: "start", "evaluation", "save", "skip", "stop", "warning". `numbers` are n (name, value) pairs; NULL and 0 when there are none. */
+/* An event: "start", "evaluation", "save", "skip", "stop", "warning". `numbers` are n (name, value) pairs; NULL and 0
+ * when there are none. */
 typedef struct {
   const char *name;
   double value;
 } metrics_number;
 
-void metrics_event(metrics *m, int64_t step, const char *event, const metrics_number *numbers, int n, const char *format, ...)
-    __attribute__((format(printf, 6, 7)));
+void metrics_event(metrics *m, int64_t step, const char *event, const metrics_number *numbers, int n,
+                   const char *format, ...) __attribute__((format(printf, 6, 7)));
 
 /* Everything written so far is on the disk afterwards; called before a checkpoint is named. */
 void metrics_sync(metrics *m);

@@ -14,7 +14,8 @@
 #include "base/memory.h"
 #include "report/version.h"
 
-/* The text after `key` and `separator` on the first line of `path` that starts with `key`, without quotes; "" when there is none. */
+/* The text after `key` and `separator` on the first line of `path` that starts with `key`, without quotes; "" when
+ * there is none. */
 static void file_value(const char *path, const char *key, char separator, char *out, size_t room) {
   out[0] = 0;
   FILE *f = fopen(path, "re");

@@ -16,7 +16,8 @@ typedef struct {
 
 void system_read(system_facts *f);
 
-/* Writes system.json: host, CPU, memory, OS, ranks, engine, program version, commit, build, libraries, command line, start time. */
+/* Writes system.json: host, CPU, memory, OS, ranks, engine, program version, commit, build, libraries, command line,
+ * start time. */
 status system_write(const char *path, const system_facts *f, const dist *d, const char *engine, int argc, char **argv);
 
 #endif

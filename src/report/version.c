@@ -26,11 +26,17 @@ static char text[LIBRARIES * LIBRARY_TEXT + 512];
 #define COMPILER "unknown compiler"
 #endif
 
-const char *version_number(void) { return PSANN_VERSION; }
+const char *version_number(void) {
+  return PSANN_VERSION;
+}
 
-const char *version_commit(void) { return PSANN_COMMIT; }
+const char *version_commit(void) {
+  return PSANN_COMMIT;
+}
 
-const char *version_build(void) { return PSANN_BUILDTYPE ", " COMPILER ", " PSANN_MACHINE ", engines: cpu"; }
+const char *version_build(void) {
+  return PSANN_BUILDTYPE ", " COMPILER ", " PSANN_MACHINE ", engines: cpu";
+}
 
 /* "Open MPI v4.1.4, package: …" says enough up to the comma. */
 static void mpi_version(char *out) {

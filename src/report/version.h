@@ -6,8 +6,9 @@
 const char *version_text(void);
 
 const char *version_number(void); /* "0.1.0" */
-const char *version_commit(void); /* "1a2b3c4d5e6f", with "-dirty" when the tree had changes; "unknown" outside a git checkout */
-const char *version_build(void);  /* "release, gcc 12.2.0, x86-64, engines: cpu" */
+const char *version_commit(
+    void); /* "1a2b3c4d5e6f", with "-dirty" when the tree had changes; "unknown" outside a git checkout */
+const char *version_build(void); /* "release, gcc 12.2.0, x86-64, engines: cpu" */
 
 typedef struct {
   const char *name, *version;

@@ -32,7 +32,8 @@ static run_spec spec_of(int64_t B, int64_t T) {
 
 size_t evaluation_bytes(const model *m, const engine *e, int64_t B, int64_t T) {
   run_spec spec = spec_of(B, T);
-  return model_run_bytes(m, e->compute, e->state, &spec) + 2 * (size_t)(B * T) * sizeof(int32_t) + SUMS * sizeof(double);
+  return model_run_bytes(m, e->compute, e->state, &spec) + 2 * (size_t)(B * T) * sizeof(int32_t) +
+         SUMS * sizeof(double);
 }
 
 static status prepare(evaluation *v, const model *m, int64_t B, int64_t T) {
@@ -45,15 +46,16 @@ static status prepare(evaluation *v, const model *m, int64_t B, int64_t T) {
   TRY(v->e->ops->alloc(v->e, SUMS * sizeof(double), "evaluation sums", &v->sums));
   TRY(memory_new(&v->mine, (size_t)v->rounds, SUMS * sizeof(double), "sums of an evaluation"));
   if (v->d->rank == 0) {
-    TRY(memory_new(&v->all, (size_t)(v->rounds * v->d->ranks), SUMS * sizeof(double), "all ranks' sums of an evaluation"));
+    TRY(memory_new(&v->all, (size_t)(v->rounds * v->d->ranks), SUMS * sizeof(double),
+                   "all ranks' sums of an evaluation"));
   }
   return STATUS_OK;
 }
 
 static status check_length(const evaluation *v) {
   if (v->batches < 1) {
-    USER_ERROR("the token store '%s' has %lld token%s: nothing to evaluate on", v->store->path, (long long)v->store->tokens,
-               v->store->tokens == 1 ? "" : "s");
+    USER_ERROR("the token store '%s' has %lld token%s: nothing to evaluate on", v->store->path,
+               (long long)v->store->tokens, v->store->tokens == 1 ? "" : "s");
   }
   if (v->rounds > INT32_MAX / SUMS) {
     USER_ERROR("an evaluation of %lld batches is too long; lower eval.batches", (long long)v->batches);
@@ -61,8 +63,8 @@ static status check_length(const evaluation *v) {
   return STATUS_OK;
 }
 
-status evaluation_create(const model *m, engine *e, weight_source *w, const dist *d, const token_store *store, int64_t B, int64_t T,
-                         int64_t batches, evaluation **out) {
+status evaluation_create(const model *m, engine *e, weight_source *w, const dist *d, const token_store *store,
+                         int64_t B, int64_t T, int64_t batches, evaluation **out) {
   *out = NULL;
   evaluation *v = NULL;
   TRY(memory_new(&v, 1, sizeof *v, "an evaluation"));
@@ -99,7 +101,8 @@ void evaluation_free(evaluation *v) {
   free(v);
 }
 
-/* Batch i of the evaluation, or a masked dummy where there is none: gathering weights is collective under sharded strategies, so every rank passes as often. */
+/* Batch i of the evaluation, or a masked dummy where there is none: gathering weights is collective under sharded
+ * strategies, so every rank passes as often. */
 static status load(evaluation *v, int64_t i) {
   if (i < v->batches) {
     return eval_load(v->store, i * v->available / v->batches * v->host.B, &v->host);

@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -16,24 +17,28 @@ enum { GO_ON, STOP_TIME, STOP_SIGNAL };
 
 typedef struct {
   training *t;
-  double started;           /* of the program */
-  double began;             /* of the loop */
+  double started;             /* of the program */
+  double began;               /* of the loop */
   double busy, interval_busy; /* seconds in steps: of this launch, since the last line */
   int64_t interval_steps;
   double tok_s, seconds_per_step; /* of the last interval */
-  double shown;             /* when the bar was last drawn */
-  double loss;              /* of the last reported step */
-  int64_t skips;            /* in a row */
-  int64_t failures;         /* of checkpoints, in a row */
-  int64_t saved_step;       /* of the last checkpoint */
+  double shown;                   /* when the bar was last drawn */
+  double loss;                    /* of the last reported step */
+  int64_t skips;                  /* in a row */
+  int64_t failures;               /* of checkpoints, in a row */
+  int64_t saved_step;             /* of the last checkpoint */
   bool best_unsaved;
-  int64_t kept_best_step;   /* before the evaluation of this step */
+  int64_t kept_best_step; /* before the evaluation of this step */
   double kept_best_loss;
 } loop;
 
-static bool due(int64_t step, int64_t interval) { return interval > 0 && step % interval == 0; }
+static bool due(int64_t step, int64_t interval) {
+  return interval > 0 && step % interval == 0;
+}
 
-static double tokens_per_step(const loop *l) { return (double)l->t->c->train.batch_tokens; }
+static double tokens_per_step(const loop *l) {
+  return (double)l->t->c->train.batch_tokens;
+}
 
 /* Report. */
 
@@ -72,14 +77,18 @@ static status check_skip(loop *l, const step_outcome *o) {
     return STATUS_OK;
   }
   l->skips++;
-  log_warning("step %lld: loss %g, gradient norm %g: not finite, so its update is skipped", (long long)o->step, o->loss, o->grad_norm);
+  log_warning("step %lld: loss %g, gradient norm %g: not finite, so its update is skipped", (long long)o->step, o->loss,
+              o->grad_norm);
   if (l->t->metrics != NULL) {
-    metrics_event(l->t->metrics, o->step, "skip", NULL, 0, "loss %g, gradient norm %g: the update is skipped", o->loss, o->grad_norm);
+    metrics_event(l->t->metrics, o->step, "skip", NULL, 0, "loss %g, gradient norm %g: the update is skipped", o->loss,
+                  o->grad_norm);
   }
   if (l->skips >= SKIPS_IN_A_ROW) {
-    FAIL("the loss or its gradient has not been finite for %d steps in a row, up to step %lld; lower train.lr (%g) and continue from an earlier checkpoint in '%s', in "
-         "another run.dir, with run.resume = its path",
-         SKIPS_IN_A_ROW, (long long)o->step, l->t->c->train.lr, l->t->checkpoints);
+    FAIL(
+        "the loss or its gradient has not been finite for %d steps in a row, up to step %lld; lower train.lr (%g) and "
+        "continue from an earlier checkpoint in '%s', in "
+        "another run.dir, with run.resume = its path",
+        SKIPS_IN_A_ROW, (long long)o->step, l->t->c->train.lr, l->t->checkpoints);
   }
   return STATUS_OK;
 }
@@ -133,16 +142,22 @@ static status evaluate(loop *l, evaluation_result *val) {
 static void report_evaluation(loop *l, const evaluation_result *val) {
   training *t = l->t;
   bool best = t->state.best_step == t->state.step;
-  console_evaluation(t->state.step, val->tokens, val->loss, val->ppl, val->bits_per_byte, val->accuracy, val->seconds, best);
+  console_evaluation(t->state.step, val->tokens, val->loss, val->ppl, val->bits_per_byte, val->accuracy, val->seconds,
+                     best);
   if (t->metrics != NULL) {
-    const metrics_number numbers[] = {{"val_loss", val->loss},         {"val_ppl", val->ppl},          {"val_bits_per_byte", val->bits_per_byte},
-                                      {"val_accuracy", val->accuracy}, {"val_tokens", (double)val->tokens}, {"seconds", val->seconds}};
+    const metrics_number numbers[] = {{"val_loss", val->loss},
+                                      {"val_ppl", val->ppl},
+                                      {"val_bits_per_byte", val->bits_per_byte},
+                                      {"val_accuracy", val->accuracy},
+                                      {"val_tokens", (double)val->tokens},
+                                      {"seconds", val->seconds}};
     metrics_event(t->metrics, t->state.step, "evaluation", numbers, (int)(sizeof numbers / sizeof numbers[0]), "%s",
                   best ? "the best so far" : "");
   }
 }
 
-/* Checkpoints. A failure is said and outlived, `checkpoint.max_failures` times in a row; all ranks get the same status and so decide alike. */
+/* Checkpoints. A failure is said and outlived, `checkpoint.max_failures` times in a row; all ranks get the same status
+ * and so decide alike. */
 
 static status save_failed(loop *l, bool last) {
   training *t = l->t;
@@ -157,12 +172,15 @@ static status save_failed(loop *l, bool last) {
       snprintf(newest, sizeof newest, "the newest one is of step %lld", (long long)l->saved_step);
     }
     return status_prefix(STATUS_FAILURE, "%s (step %lld) could not be written, failure %lld in a row; %s",
-                         last ? "the run's last checkpoint" : "training stopped: the checkpoint", (long long)t->state.step, (long long)l->failures, newest);
+                         last ? "the run's last checkpoint" : "training stopped: the checkpoint",
+                         (long long)t->state.step, (long long)l->failures, newest);
   }
-  log_warning("the checkpoint of step %lld could not be written (failure %lld in a row, %lld are outlived): %s", (long long)t->state.step,
-              (long long)l->failures, (long long)t->c->checkpoint.max_failures, status_message());
+  log_warning("the checkpoint of step %lld could not be written (failure %lld in a row, %lld are outlived): %s",
+              (long long)t->state.step, (long long)l->failures, (long long)t->c->checkpoint.max_failures,
+              status_message());
   if (t->metrics != NULL) {
-    metrics_event(t->metrics, t->state.step, "warning", NULL, 0, "the checkpoint could not be written: %s", status_message());
+    metrics_event(t->metrics, t->state.step, "warning", NULL, 0, "the checkpoint could not be written: %s",
+                  status_message());
   }
   return STATUS_OK;
 }
@@ -186,7 +204,8 @@ static status save(loop *l, bool last) {
   log_line("[save] step=%lld dt=%.1fs", (long long)t->state.step, seconds);
   if (t->metrics != NULL) {
     const metrics_number numbers[] = {{"seconds", seconds}};
-    metrics_event(t->metrics, t->state.step, "save", numbers, 1, "%s/step_%08lld.h5", t->checkpoints, (long long)t->state.step);
+    metrics_event(t->metrics, t->state.step, "save", numbers, 1, "%s/step_%08lld.h5", t->checkpoints,
+                  (long long)t->state.step);
   }
   return STATUS_OK;
 }
@@ -236,20 +255,23 @@ static status advance(loop *l, int64_t *stop) {
 static void summarize(const loop *l, int64_t stop) {
   const training *t = l->t;
   int64_t done = t->state.step - t->first_step;
-  const console_summary s = {
-      .ending = stop == STOP_SIGNAL ? END_SIGNAL : stop == STOP_TIME ? END_TIME : done > 0 ? END_FINISHED : END_NOTHING_TO_DO,
-      .step = t->state.step,
-      .steps = training_steps(t),
-      .launch_steps = done,
-      .seconds = clock_seconds() - l->started,
-      .tok_s = l->busy > 0 ? (double)done * tokens_per_step(l) / l->busy : 0,
-      .loss = l->loss,
-      .best_val_loss = t->state.best_val_loss,
-      .best_step = t->state.best_step,
-      .c = t->c,
-      .ranks = t->d->ranks,
-      .argc = t->request->argc,
-      .argv = t->request->argv};
+  const console_summary s = {.ending = stop == STOP_SIGNAL ? END_SIGNAL
+                                       : stop == STOP_TIME ? END_TIME
+                                       : done > 0          ? END_FINISHED
+                                                           : END_NOTHING_TO_DO,
+                             .step = t->state.step,
+                             .steps = training_steps(t),
+                             .launch_steps = done,
+                             .seconds = clock_seconds() - l->started,
+                             .tok_s = l->busy > 0 ? (double)done * tokens_per_step(l) / l->busy : 0,
+                             .loss = l->loss,
+                             .best_val_loss = t->state.best_val_loss,
+                             .best_step = t->state.best_step,
+                             .c = t->c,
+                             .writes = strcmp(t->train_store->tokenizer, "external") != 0,
+                             .ranks = t->d->ranks,
+                             .argc = t->request->argc,
+                             .argv = t->request->argv};
   console_end(&s);
   if (t->metrics != NULL) {
     static const char *const messages[] = {"finished", "run.max_minutes", "signal"};

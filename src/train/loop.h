@@ -4,7 +4,8 @@
 
 #include "train/setup.h"
 
-/* Collective. Ends with STATUS_OK at max_steps, on a signal and at run.max_minutes (`started`: clock_seconds() of the program's start), each time with a checkpoint of the last step. */
+/* Collective. Ends with STATUS_OK at max_steps, on a signal and at run.max_minutes (`started`: clock_seconds() of the
+ * program's start), each time with a checkpoint of the last step. */
 status train_loop(training *t, double started);
 
 #endif

@@ -50,12 +50,14 @@ static status choose(const training *t, char **path) {
   status s;
   if (strcmp(resume, "never") == 0) {
     s = status_set(STATUS_USER_ERROR, __FILE__, __LINE__,
-                   "run.resume = never, but the run folder '%s' holds checkpoints (the newest is '%s'); choose another run.dir, or set run.resume = auto "
+                   "run.resume = never, but the run folder '%s' holds checkpoints (the newest is '%s'); choose another "
+                   "run.dir, or set run.resume = auto "
                    "to continue",
                    t->c->run.dir, newest);
   } else {
     s = status_set(STATUS_USER_ERROR, __FILE__, __LINE__,
-                   "run.resume = %s, but the run folder '%s' holds checkpoints of its own (the newest is '%s'); choose another run.dir, or set "
+                   "run.resume = %s, but the run folder '%s' holds checkpoints of its own (the newest is '%s'); choose "
+                   "another run.dir, or set "
                    "run.resume = auto to continue from that one",
                    resume, t->c->run.dir, newest);
   }

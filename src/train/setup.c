@@ -57,18 +57,23 @@ static status open_stores(training *t) {
   if (c->data.val != NULL && c->data.val[0] != 0) {
     TRY(token_store_open(c->data.val, &t->val_store));
     if (strcmp(t->train_store->tokenizer_digest, t->val_store->tokenizer_digest) != 0) {
-      USER_ERROR("data.train '%s' and data.val '%s' were made with different tokenizers (%s, vocabulary %lld; %s, vocabulary %lld); make both with one "
-                 "psann_data run, or the second with the first one's tokenizer",
-                 c->data.train, c->data.val, t->train_store->tokenizer, (long long)t->train_store->vocab_size, t->val_store->tokenizer,
-                 (long long)t->val_store->vocab_size);
+      USER_ERROR(
+          "data.train '%s' and data.val '%s' were made with different tokenizers (%s, vocabulary %lld; %s, vocabulary "
+          "%lld); make both with one "
+          "psann_data run, or the second with the first one's tokenizer",
+          c->data.train, c->data.val, t->train_store->tokenizer, (long long)t->train_store->vocab_size,
+          t->val_store->tokenizer, (long long)t->val_store->vocab_size);
     }
   }
   if (c->model.vocab_size == 0) {
     c->model.vocab_size = t->train_store->vocab_size;
   }
   if (c->model.vocab_size < t->train_store->vocab_size) {
-    USER_ERROR("model.vocab_size = %lld is too small for the token store '%s', whose vocabulary has %lld tokens; leave the key out, or give at least %lld",
-               (long long)c->model.vocab_size, c->data.train, (long long)t->train_store->vocab_size, (long long)t->train_store->vocab_size);
+    USER_ERROR(
+        "model.vocab_size = %lld is too small for the token store '%s', whose vocabulary has %lld tokens; leave the "
+        "key out, or give at least %lld",
+        (long long)c->model.vocab_size, c->data.train, (long long)t->train_store->vocab_size,
+        (long long)t->train_store->vocab_size);
   }
   return sampler_init(&t->order, t->train_store, c->data.seq_len, (uint64_t)c->run.seed);
 }
@@ -87,7 +92,9 @@ static status build_model(training *t) {
   t->rate = schedule_from(c);
   t->update = update_from(c);
   if (c->model.base == BASE_WAVERESNET && c->model.wave_interleave && c->model.wave_padding == PADDING_SAME) {
-    log_warning("model.wave_padding = same lets every position see the future: the losses and perplexities of this run say nothing about a language model");
+    log_warning(
+        "model.wave_padding = same lets every position see the future: the losses and perplexities of this run say "
+        "nothing about a language model");
   }
   TRY(model_create(&c->model, c->train.decay_exclude, &t->m));
   return engine_cpu_create(DTYPE_F32, (int)c->cpu.threads, (uint64_t)c->run.seed, &t->e);
@@ -112,7 +119,8 @@ static void make_plan(training *t) {
   engine_limits limits;
   model_limits(t->m, spec.B, spec.T, &limits);
   t->plan = (memory_plan){0};
-  weight_store_plan(t->m, t->e->compute, t->e->state, t->d->ranks, c->parallel.strategy, t->micro_batches, true, &t->plan);
+  weight_store_plan(t->m, t->e->compute, t->e->state, t->d->ranks, c->parallel.strategy, t->micro_batches, true,
+                    &t->plan);
   plan_add(&t->plan, "activations", (double)model_run_bytes(t->m, t->e->compute, t->e->state, &spec));
   if (t->val_store != NULL) {
     plan_add(&t->plan, "evaluation", (double)evaluation_bytes(t->m, t->e, spec.B, spec.T));
@@ -126,20 +134,24 @@ static status compare_memory(const training *t) {
   double needed = plan_total(&t->plan);
   if (needed > t->memory_available && t->memory_available > 0) {
     char need[32], have[32];
-    USER_ERROR("each rank needs %s but has %s (the free memory of %s shared by %d rank%s); lower train.micro_batch (%lld), data.seq_len (%lld) or the model, "
-               "set train.recompute = block, or start fewer ranks a host",
-               memory_text(needed, need), memory_text(t->memory_available, have), t->d->host, t->d->local_ranks, t->d->local_ranks == 1 ? "" : "s",
-               (long long)t->c->train.micro_batch, (long long)t->c->data.seq_len);
+    USER_ERROR(
+        "each rank needs %s but has %s (the free memory of %s shared by %d rank%s); lower train.micro_batch (%lld), "
+        "data.seq_len (%lld) or the model, "
+        "set train.recompute = block, or start fewer ranks a host",
+        memory_text(needed, need), memory_text(t->memory_available, have), t->d->host, t->d->local_ranks,
+        t->d->local_ranks == 1 ? "" : "s", (long long)t->c->train.micro_batch, (long long)t->c->data.seq_len);
   }
   return STATUS_OK;
 }
 
 static status check_ranks(const training *t) {
   if (t->micro_batches < t->d->ranks) {
-    USER_ERROR("a step has %lld micro-batches of %lld × %lld tokens, too few for %d ranks; start at most %lld ranks, raise train.batch_tokens (%lld), or "
-               "lower train.micro_batch",
-               (long long)t->micro_batches, (long long)t->c->train.micro_batch, (long long)t->c->data.seq_len, t->d->ranks, (long long)t->micro_batches,
-               (long long)t->c->train.batch_tokens);
+    USER_ERROR(
+        "a step has %lld micro-batches of %lld × %lld tokens, too few for %d ranks; start at most %lld ranks, raise "
+        "train.batch_tokens (%lld), or "
+        "lower train.micro_batch",
+        (long long)t->micro_batches, (long long)t->c->train.micro_batch, (long long)t->c->data.seq_len, t->d->ranks,
+        (long long)t->micro_batches, (long long)t->c->train.batch_tokens);
   }
   return STATUS_OK;
 }
@@ -166,14 +178,17 @@ status training_open(training *t, const train_request *request, const dist *d) {
   return STATUS_OK;
 }
 
-status training_check_memory(const training *t) { return dist_agree(t->d, compare_memory(t)); }
+status training_check_memory(const training *t) {
+  return dist_agree(t->d, compare_memory(t));
+}
 
 /* Weights and buffers. */
 
 static status allocate(training *t) {
   const config *c = t->c;
   run_spec spec = training_spec(t);
-  TRY(weight_store_create(t->m, t->e, t->d, t->exchange, c->parallel.strategy, t->micro_batches, (uint64_t)c->run.seed, true, &t->w));
+  TRY(weight_store_create(t->m, t->e, t->d, t->exchange, c->parallel.strategy, t->micro_batches, (uint64_t)c->run.seed,
+                          true, &t->w));
   TRY(model_run_create(t->m, t->e, &spec, &t->pass));
   TRY(host_batch_init(&t->host, spec.B, spec.T));
   TRY(t->e->ops->alloc(t->e, batch_bytes(t), "tokens", &t->tokens));

@@ -1,5 +1,5 @@
-/* Everything that a training run needs, from a config to loaded weights. Every stage is agreed on by all ranks before the next one begins, so a mistake that one rank
- * finds ends the job with one sentence. */
+/* Everything that a training run needs, from a config to loaded weights. Every stage is agreed on by all ranks before
+ * the next one begins, so a mistake that one rank finds ends the job with one sentence. */
 #ifndef PSANN_TRAIN_SETUP_H
 #define PSANN_TRAIN_SETUP_H
 
@@ -23,11 +23,11 @@
 
 /* What a command line asks for. */
 typedef struct {
-  const char *config;      /* path of the INI file */
-  char **overrides;        /* section.key=value */
+  const char *config; /* path of the INI file */
+  char **overrides;   /* section.key=value */
   int n_overrides;
-  bool plan_only;          /* --plan */
-  int argc;                /* the whole command line, for the record and for the next commands */
+  bool plan_only; /* --plan */
+  int argc;       /* the whole command line, for the record and for the next commands */
   char **argv;
 } train_request;
 
@@ -36,7 +36,7 @@ typedef struct {
   int64_t step; /* 0: nothing to report */
   double loss, grad_norm, lr;
   bool skipped;
-  double seconds; /* of this step */
+  double seconds;            /* of this step */
   int64_t tokens, sequences; /* consumed up to and with it */
 } step_outcome;
 
@@ -64,15 +64,15 @@ typedef struct {
   memory_plan plan;
   double memory_available; /* to this rank */
   run_state state;
-  checkpoint *from; /* rank 0, until it is loaded; NULL: a fresh start */
-  char *resumed_from; /* path, rank 0; NULL: a fresh start */
-  int64_t first_step; /* steps that were done when this launch began */
+  checkpoint *from;     /* rank 0, until it is loaded; NULL: a fresh start */
+  char *resumed_from;   /* path, rank 0; NULL: a fresh start */
+  int64_t first_step;   /* steps that were done when this launch began */
   step_outcome pending; /* issued, its result not yet read; step 0: none */
   metrics *metrics;     /* rank 0 */
 } training;
 
-/* Config, ranks, stores, run folder, checkpoint to resume from, model, plan. Nothing large is allocated. With plan_only no folder is made and no checkpoint is
- * looked for. */
+/* Config, ranks, stores, run folder, checkpoint to resume from, model, plan. Nothing large is allocated. With plan_only
+ * no folder is made and no checkpoint is looked for. */
 status training_open(training *t, const train_request *request, const dist *d);
 
 /* A user error with the numbers when the plan does not fit into the memory of some rank. */
@@ -85,9 +85,13 @@ status training_start(training *t);
 void training_close(training *t);
 
 /* Steps that the run has in all. */
-static inline int64_t training_steps(const training *t) { return t->c->train.max_steps; }
+static inline int64_t training_steps(const training *t) {
+  return t->c->train.max_steps;
+}
 
 /* Sequences of a step, over all ranks. */
-static inline int64_t training_batch(const training *t) { return t->c->train.batch_tokens / t->c->data.seq_len; }
+static inline int64_t training_batch(const training *t) {
+  return t->c->train.batch_tokens / t->c->data.seq_len;
+}
 
 #endif

@@ -54,4 +54,6 @@ status stop_install(bool announce) {
   return STATUS_OK;
 }
 
-int stop_requested(void) { return requested; }
+int stop_requested(void) {
+  return requested;
+}

@@ -11,9 +11,9 @@
 #include "base/log.h"
 
 static volatile sig_atomic_t taken;
-static int tty = -1;          /* /dev/tty */
-static int guard_pipe = -1;   /* its end tells the guard that we are gone */
-static pid_t previous_group;  /* that had the foreground */
+static int tty = -1;         /* /dev/tty */
+static int guard_pipe = -1;  /* its end tells the guard that we are gone */
+static pid_t previous_group; /* that had the foreground */
 static struct termios previous_modes;
 
 /* What a background process does to the terminal stops it with SIGTTOU unless the signal is blocked. */
@@ -32,7 +32,8 @@ static void put_back(void) {
   sigprocmask(SIG_SETMASK, &before, NULL);
 }
 
-/* Lines end at no key: what is typed stays with the terminal, and mpirun finds nothing to read. Signals by keys go on working. */
+/* Lines end at no key: what is typed stays with the terminal, and mpirun finds nothing to read. Signals by keys go on
+ * working. */
 static struct termios without_lines(struct termios modes) {
   modes.c_iflag &= ~(tcflag_t)ICRNL;
   modes.c_iflag |= INLCR;
@@ -40,7 +41,8 @@ static struct termios without_lines(struct termios modes) {
   return modes;
 }
 
-/* The guard: waits for our end. A byte first means that all is put back already. It is a copy of an MPI process, so it calls nothing but the system. */
+/* The guard: waits for our end. A byte first means that all is put back already. It is a copy of an MPI process, so it
+ * calls nothing but the system. */
 static void guard(int from_rank, pid_t group) {
   setpgid(0, 0); /* mpirun kills the ranks' process groups */
   unsigned low = (unsigned)(from_rank < tty ? from_rank : tty), high = (unsigned)(from_rank < tty ? tty : from_rank);
@@ -84,7 +86,8 @@ static bool start_guard(void) {
 
 static bool take(void) {
   pid_t foreground = tcgetpgrp(tty);
-  if (foreground <= 0 || foreground == getpgrp() || foreground != getpgid(getppid()) || tcgetattr(tty, &previous_modes) != 0) {
+  if (foreground <= 0 || foreground == getpgrp() || foreground != getpgid(getppid()) ||
+      tcgetattr(tty, &previous_modes) != 0) {
     return false; /* started in the background, or on another host than the terminal's */
   }
   previous_group = foreground;

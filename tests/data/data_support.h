@@ -28,7 +28,9 @@ static inline void text_add(test_text *t, const void *data, size_t bytes) {
   t->text[t->bytes] = '\0';
 }
 
-static inline int64_t test_below(uint64_t *rng, int64_t n) { return (int64_t)(test_random(rng) % (uint64_t)n); }
+static inline int64_t test_below(uint64_t *rng, int64_t n) {
+  return (int64_t)(test_random(rng) % (uint64_t)n);
+}
 
 static inline void text_add_point(test_text *t, int32_t point) {
   char bytes[4];
@@ -37,8 +39,9 @@ static inline void text_add_point(test_text *t, int32_t point) {
 
 /* Valid UTF-8 of about `bytes` bytes, rich in what tokenizers like to change. */
 static inline void text_add_unicode(test_text *t, uint64_t *rng, size_t bytes) {
-  static const int32_t nasty[] = {0,      '\n',   '\n',   '\r',   '\t',   ' ',     ' ',    ' ',      0x2581, 0x2585, 0x00A0, 0x00AD, 0xFEFF,
-                                  0x200B, 0x0301, 0xFB01, 0x2460, 0xFF21, 0x1F600, 0xFFFD, 0x10FFFF, 0xE000, '<',    '>',    0x3000};
+  static const int32_t nasty[] = {0,       '\n',   '\n',     '\r',   '\t',   ' ',    ' ',    ' ',    0x2581,
+                                  0x2585,  0x00A0, 0x00AD,   0xFEFF, 0x200B, 0x0301, 0xFB01, 0x2460, 0xFF21,
+                                  0x1F600, 0xFFFD, 0x10FFFF, 0xE000, '<',    '>',    0x3000};
   size_t end = t->bytes + bytes;
   while (t->bytes < end) {
     int64_t kind = test_below(rng, 8);
@@ -68,21 +71,24 @@ static inline void text_add_bytes(test_text *t, uint64_t *rng, size_t bytes) {
 /* Sentences and paragraphs of English words, frequent ones more often. */
 static inline void text_add_english(test_text *t, uint64_t *rng, size_t bytes) {
   static const char *const words[] = {
-      "the",    "of",      "and",     "to",     "in",      "a",       "is",     "that",   "it",      "was",    "for",     "on",    "are",
-      "with",   "as",      "they",    "be",     "at",      "this",    "have",   "from",   "or",      "had",    "by",      "but",   "some",
-      "what",   "there",   "we",      "can",    "out",     "other",   "were",   "all",    "your",    "when",   "up",      "use",   "word",
-      "how",    "said",    "an",      "each",   "she",     "which",   "do",     "their",  "time",    "if",     "will",    "way",   "about",
-      "many",   "then",    "them",    "would",  "write",   "like",    "so",     "these",  "her",     "long",   "make",    "thing", "see",
-      "him",    "two",     "has",     "look",   "more",    "day",     "could",  "go",     "come",    "did",    "my",      "sound", "no",
-      "most",   "number",  "who",     "over",   "know",    "water",   "than",   "call",   "first",   "people", "may",     "down",  "side",
-      "been",   "now",     "find",    "any",    "new",     "work",    "part",   "take",   "get",     "place",  "made",    "live",  "where",
-      "after",  "back",    "little",  "only",   "round",   "man",     "year",   "came",   "show",    "every",  "good",    "me",    "give",
-      "our",    "under",   "name",    "very",   "through", "just",    "form",   "much",   "great",   "think",  "say",     "help",  "low",
-      "line",   "before",  "turn",    "cause",  "same",    "mean",    "differ", "move",   "right",   "boy",    "old",     "too",   "does",
-      "tell",   "sentence", "set",    "three",  "want",    "air",     "well",   "also",   "play",    "small",  "end",     "put",   "home",
-      "read",   "hand",    "port",    "large",  "spell",   "add",     "even",   "land",   "here",    "must",   "big",     "high",  "such",
-      "follow", "act",     "why",     "ask",    "men",     "change",  "went",   "light",  "kind",    "off",    "need",    "house", "picture",
-      "try",    "us",      "again",   "animal", "point",   "mother",  "world",  "near",   "build",   "self",   "earth",   "father"};
+      "the",     "of",       "and",    "to",    "in",     "a",       "is",    "that",   "it",    "was",    "for",
+      "on",      "are",      "with",   "as",    "they",   "be",      "at",    "this",   "have",  "from",   "or",
+      "had",     "by",       "but",    "some",  "what",   "there",   "we",    "can",    "out",   "other",  "were",
+      "all",     "your",     "when",   "up",    "use",    "word",    "how",   "said",   "an",    "each",   "she",
+      "which",   "do",       "their",  "time",  "if",     "will",    "way",   "about",  "many",  "then",   "them",
+      "would",   "write",    "like",   "so",    "these",  "her",     "long",  "make",   "thing", "see",    "him",
+      "two",     "has",      "look",   "more",  "day",    "could",   "go",    "come",   "did",   "my",     "sound",
+      "no",      "most",     "number", "who",   "over",   "know",    "water", "than",   "call",  "first",  "people",
+      "may",     "down",     "side",   "been",  "now",    "find",    "any",   "new",    "work",  "part",   "take",
+      "get",     "place",    "made",   "live",  "where",  "after",   "back",  "little", "only",  "round",  "man",
+      "year",    "came",     "show",   "every", "good",   "me",      "give",  "our",    "under", "name",   "very",
+      "through", "just",     "form",   "much",  "great",  "think",   "say",   "help",   "low",   "line",   "before",
+      "turn",    "cause",    "same",   "mean",  "differ", "move",    "right", "boy",    "old",   "too",    "does",
+      "tell",    "sentence", "set",    "three", "want",   "air",     "well",  "also",   "play",  "small",  "end",
+      "put",     "home",     "read",   "hand",  "port",   "large",   "spell", "add",    "even",  "land",   "here",
+      "must",    "big",      "high",   "such",  "follow", "act",     "why",   "ask",    "men",   "change", "went",
+      "light",   "kind",     "off",    "need",  "house",  "picture", "try",   "us",     "again", "animal", "point",
+      "mother",  "world",    "near",   "build", "self",   "earth",   "father"};
   int64_t count = sizeof words / sizeof *words;
   size_t end = t->bytes + bytes;
   bool capital = true;
@@ -94,7 +100,12 @@ static inline void text_add_english(test_text *t, uint64_t *rng, size_t bytes) {
       t->text[start] = (char)(t->text[start] - 'a' + 'A');
     }
     int64_t stop = test_below(rng, 60);
-    const char *after = stop < 4 ? ". " : stop < 7 ? ", " : stop == 7 ? ".\n" : stop == 8 ? ".\n\n" : stop == 9 ? "?  " : " ";
+    const char *after = stop < 4    ? ". "
+                        : stop < 7  ? ", "
+                        : stop == 7 ? ".\n"
+                        : stop == 8 ? ".\n\n"
+                        : stop == 9 ? "?  "
+                                    : " ";
     text_add(t, after, strlen(after));
     capital = stop < 4 || (stop > 6 && stop < 10);
   }

@@ -70,7 +70,8 @@ static void split_whole(const test_text *t, const input_options *o, documents *o
     const char *line = t->text + at, *newline = memchr(line, '\n', t->bytes - at);
     size_t bytes = newline != NULL ? (size_t)(newline - line) : t->bytes - at;
     size_t next = bytes + (newline != NULL);
-    bool marks = o->split == SPLIT_MARK && (bytes == strlen(o->mark) || (bytes == strlen(o->mark) + 1 && line[bytes - 1] == '\r')) &&
+    bool marks = o->split == SPLIT_MARK &&
+                 (bytes == strlen(o->mark) || (bytes == strlen(o->mark) + 1 && line[bytes - 1] == '\r')) &&
                  memcmp(line, o->mark, strlen(o->mark)) == 0;
     if (o->split == SPLIT_LINE) {
       text_add(now, line, bytes);
@@ -135,14 +136,14 @@ static void text_files_split_as_their_whole_does(void **state) {
       input_options o = {.split = (document_split)split, .mark = "%", .text_key = "text"};
       input_list list = {0};
       documents got = {0}, expected = {0};
-      char digest[DIGEST_TEXT];
+      char whole[DIGEST_TEXT];
       assert_ok(input_list_add(&list, path, INPUT_ANY));
       assert_ok(input_list_finish(&list));
       assert_ok(read_documents(&list, &o, &got, NULL));
       split_whole(&t, &o, &expected);
       expect_same(&got, &expected);
-      digest_of(t.text != NULL ? t.text : "", t.bytes, digest);
-      assert_string_equal(list.files[0].source.digest, digest);
+      digest_of(t.text != NULL ? t.text : "", t.bytes, whole);
+      assert_string_equal(list.files[0].source.digest, whole);
       assert_int_equal(list.files[0].source.bytes, t.bytes);
       documents_free(&got);
       documents_free(&expected);
@@ -196,7 +197,7 @@ static void long_documents_are_cut_where_it_is_safe(void **state) {
   fill(&t, "z", 3 * INPUT_CUT);
   text_add(&t, "\n", 1);
   assert_int_equal(first_segment(path, &t), INPUT_CUT + 900); /* before the last space */
-  fill(&t, "x", 1); /* characters lie across the place */
+  fill(&t, "x", 1);                                           /* characters lie across the place */
   fill(&t, "\xE4\xB8\xAD", 4 * INPUT_CUT);
   assert_int_equal((first_segment(path, &t) - 1) % 3, 0);
   fill(&t, "\x80", 4 * INPUT_CUT); /* no characters at all */
@@ -221,7 +222,8 @@ static void add_json_text(test_text *out, const test_text *t, uint64_t *rng) {
     } else if (point < 0x20 || (point < 0x10000 && test_below(rng, 5) == 0)) {
       snprintf(escaped, sizeof escaped, "\\u%04x", (unsigned)point);
     } else if (point >= 0x10000 && test_below(rng, 2) == 0) {
-      snprintf(escaped, sizeof escaped, "\\u%04X\\u%04X", 0xD800 + (unsigned)((point - 0x10000) >> 10), 0xDC00 + (unsigned)((point - 0x10000) & 0x3FF));
+      snprintf(escaped, sizeof escaped, "\\u%04X\\u%04X", 0xD800 + (unsigned)((point - 0x10000) >> 10),
+               0xDC00 + (unsigned)((point - 0x10000) & 0x3FF));
     } else {
       text_add(out, t->text + at, length);
       continue;
@@ -273,12 +275,18 @@ static void bad_json_lines(void **state) {
   static const struct {
     const char *line, *part;
   } bad[] = {
-      {"{\"text\": \"a\"", "not a JSON object"},       {"[\"text\"]", "not a JSON object"},
-      {"\"text\"", "not a JSON object"},               {"text", "not a JSON object"},
-      {"{\"text\": \"a\"} {}", "not a JSON object"},   {"{\"Text\": \"a\"}", "does not have the key \"text\""},
-      {"{\"text\": 5}", "other than a text"},          {"{\"text\": null}", "other than a text"},
-      {"{\"text\": \"a\\u0000b\"}", "NUL"},            {"{\"text\": \"\\ud800\"}", "not a JSON object"},
-      {"{\"text\": \"a\\\\\\u0000b\"}", "NUL"},        {"{\"text\": \"\xFF", "not a JSON object"},
+      {"{\"text\": \"a\"", "not a JSON object"},
+      {"[\"text\"]", "not a JSON object"},
+      {"\"text\"", "not a JSON object"},
+      {"text", "not a JSON object"},
+      {"{\"text\": \"a\"} {}", "not a JSON object"},
+      {"{\"Text\": \"a\"}", "does not have the key \"text\""},
+      {"{\"text\": 5}", "other than a text"},
+      {"{\"text\": null}", "other than a text"},
+      {"{\"text\": \"a\\u0000b\"}", "NUL"},
+      {"{\"text\": \"\\ud800\"}", "not a JSON object"},
+      {"{\"text\": \"a\\\\\\u0000b\"}", "NUL"},
+      {"{\"text\": \"\xFF", "not a JSON object"},
   };
   char *folder = test_folder(), *path = test_path(folder, "t.jsonl");
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -320,7 +328,8 @@ static void put(const char *folder, const char *name, const char *text) {
 }
 
 static void folders_in_order_without_what_is_no_text(void **state) {
-  char *folder = test_folder(), *sub = test_path(folder, "b"), *link = test_path(folder, "z.txt"), *a = test_path(folder, "a.txt");
+  char *folder = test_folder(), *sub = test_path(folder, "b"), *link = test_path(folder, "z.txt"),
+       *a = test_path(folder, "a.txt");
   put(folder, "a.txt", "a");
   put(folder, "c.jsonl", "{\"text\": \"c\"}");
   put(folder, "B.txt", "B");
@@ -366,10 +375,16 @@ static void files_that_are_no_text(void **state) {
     size_t bytes;
     const char *part;
   } kinds[] = {
-      {"\211HDF\r\n\032\n", 8, "HDF5"},       {"psann token store\nversion 1", 27, "token store"},
-      {"\x88\xD8\x34\x01\1\0\0\0", 8, "import"}, {"\x1F\x8B\x08\x00", 4, "gzip"},
-      {"PK\3\4", 4, "zip"},                   {"%PDF-1.4", 8, "PDF"},
-      {"\xFF\xFEh\0i\0", 6, "UTF-16"},        {"\x7F" "ELF\2", 5, "program"},
+      {"\211HDF\r\n\032\n", 8, "HDF5"},
+      {"psann token store\nversion 1", 27, "token store"},
+      {"\x88\xD8\x34\x01\1\0\0\0", 8, "import"},
+      {"\x1F\x8B\x08\x00", 4, "gzip"},
+      {"PK\3\4", 4, "zip"},
+      {"%PDF-1.4", 8, "PDF"},
+      {"\xFF\xFEh\0i\0", 6, "UTF-16"},
+      {"\x7F"
+       "ELF\2",
+       5, "program"},
   };
   char *folder = test_folder(), *path = test_path(folder, "some"), *none = test_path(folder, "none");
   for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
@@ -412,9 +427,12 @@ static void a_file_that_goes_away(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(text_files_split_as_their_whole_does), cmocka_unit_test(long_documents_are_cut_where_it_is_safe),
-      cmocka_unit_test(json_lines_give_back_their_texts),     cmocka_unit_test(bad_json_lines),
-      cmocka_unit_test(folders_in_order_without_what_is_no_text), cmocka_unit_test(files_that_are_no_text),
+      cmocka_unit_test(text_files_split_as_their_whole_does),
+      cmocka_unit_test(long_documents_are_cut_where_it_is_safe),
+      cmocka_unit_test(json_lines_give_back_their_texts),
+      cmocka_unit_test(bad_json_lines),
+      cmocka_unit_test(folders_in_order_without_what_is_no_text),
+      cmocka_unit_test(files_that_are_no_text),
       cmocka_unit_test(a_file_that_goes_away),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

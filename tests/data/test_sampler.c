@@ -1,6 +1,5 @@
 /* The order of windows, and micro-batches. */
 #include "data/sampler.h"
-
 #include "data_support.h"
 
 static const int64_t window_counts[] = {1, 2, 3, 7, 64, 1000, 4097};
@@ -81,7 +80,8 @@ static void any_position_of_a_huge_store(void **state) {
   enum { SAMPLES = 20000 };
   int64_t n = ((int64_t)1 << 40) + test_below(&rng, 1 << 20);
   sampler s = {.windows = n, .T = 1, .seed = test_random(&rng)};
-  int64_t *windows = calloc(SAMPLES, sizeof *windows), first = test_below(&rng, n - SAMPLES), epoch = test_below(&rng, 1 << 20);
+  int64_t *windows = calloc(SAMPLES, sizeof *windows), first = test_below(&rng, n - SAMPLES),
+          epoch = test_below(&rng, 1 << 20);
   for (int64_t i = 0; i < SAMPLES; i++) {
     windows[i] = sampler_window(&s, epoch * n + first + i);
     assert_true(windows[i] >= 0 && windows[i] < n);
@@ -217,9 +217,12 @@ static void too_small_a_store(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(every_window_once_an_epoch),       cmocka_unit_test(seeds_and_epochs_give_other_orders),
-      cmocka_unit_test(first_window_is_even_over_epochs), cmocka_unit_test(any_position_of_a_huge_store),
-      cmocka_unit_test(batches_hold_the_windows),         cmocka_unit_test(evaluation_predicts_every_token_once),
+      cmocka_unit_test(every_window_once_an_epoch),
+      cmocka_unit_test(seeds_and_epochs_give_other_orders),
+      cmocka_unit_test(first_window_is_even_over_epochs),
+      cmocka_unit_test(any_position_of_a_huge_store),
+      cmocka_unit_test(batches_hold_the_windows),
+      cmocka_unit_test(evaluation_predicts_every_token_once),
       cmocka_unit_test(too_small_a_store),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -239,19 +239,45 @@ static void set_integer(hid_t file, const char *name, int64_t value) {
   assert_ok(store_write_integer(file, "forged", name, value));
 }
 
-static void version_9(hid_t f) { set_integer(f, "version", 9); }
-static void no_vocab(hid_t f) { set_integer(f, "vocab_size", 0); }
-static void huge_vocab(hid_t f) { set_integer(f, "vocab_size", 65537); }
-static void end_outside(hid_t f) { set_integer(f, "end_of_text", 300); }
-static void end_minus_two(hid_t f) { set_integer(f, "end_of_text", -2); }
-static void three_bytes(hid_t f) { set_integer(f, "token_bytes", 3); }
-static void four_bytes(hid_t f) { set_integer(f, "token_bytes", 4); }
-static void more_tokens(hid_t f) { set_integer(f, "tokens", 1000000); }
-static void no_tokens(hid_t f) { set_integer(f, "tokens", 0); }
-static void more_documents(hid_t f) { set_integer(f, "documents", 4); }
-static void negative_text(hid_t f) { set_integer(f, "text_bytes", -5); }
-static void no_attribute(hid_t f) { assert_true(H5Adelete(f, "documents") >= 0); }
-static void no_array(hid_t f) { assert_true(H5Ldelete(f, "documents", H5P_DEFAULT) >= 0); }
+static void version_9(hid_t f) {
+  set_integer(f, "version", 9);
+}
+static void no_vocab(hid_t f) {
+  set_integer(f, "vocab_size", 0);
+}
+static void huge_vocab(hid_t f) {
+  set_integer(f, "vocab_size", 65537);
+}
+static void end_outside(hid_t f) {
+  set_integer(f, "end_of_text", 300);
+}
+static void end_minus_two(hid_t f) {
+  set_integer(f, "end_of_text", -2);
+}
+static void three_bytes(hid_t f) {
+  set_integer(f, "token_bytes", 3);
+}
+static void four_bytes(hid_t f) {
+  set_integer(f, "token_bytes", 4);
+}
+static void more_tokens(hid_t f) {
+  set_integer(f, "tokens", 1000000);
+}
+static void no_tokens(hid_t f) {
+  set_integer(f, "tokens", 0);
+}
+static void more_documents(hid_t f) {
+  set_integer(f, "documents", 4);
+}
+static void negative_text(hid_t f) {
+  set_integer(f, "text_bytes", -5);
+}
+static void no_attribute(hid_t f) {
+  assert_true(H5Adelete(f, "documents") >= 0);
+}
+static void no_array(hid_t f) {
+  assert_true(H5Ldelete(f, "documents", H5P_DEFAULT) >= 0);
+}
 
 static void text_for_integer(hid_t f) {
   assert_true(H5Adelete(f, "tokens") >= 0);
@@ -272,11 +298,11 @@ static void forged_descriptions(void **state) {
   static const struct {
     void (*change)(hid_t);
     const char *part;
-  } forgeries[] = {{version_9, "version 9"},        {no_vocab, "0 tokens"},          {huge_vocab, "65537 tokens"},
-                   {end_outside, "token 300"},      {end_minus_two, "token -2"},     {three_bytes, "3 bytes"},
-                   {four_bytes, "/tokens"},         {more_tokens, "/tokens"},        {no_tokens, "0 tokens"},
-                   {more_documents, "/documents"},  {negative_text, "-5 bytes"},     {no_attribute, "documents"},
-                   {no_array, "/documents"},        {text_for_integer, "tokens"},    {long_name, "tokenizer"},
+  } forgeries[] = {{version_9, "version 9"},       {no_vocab, "0 tokens"},       {huge_vocab, "65537 tokens"},
+                   {end_outside, "token 300"},     {end_minus_two, "token -2"},  {three_bytes, "3 bytes"},
+                   {four_bytes, "/tokens"},        {more_tokens, "/tokens"},     {no_tokens, "0 tokens"},
+                   {more_documents, "/documents"}, {negative_text, "-5 bytes"},  {no_attribute, "documents"},
+                   {no_array, "/documents"},       {text_for_integer, "tokens"}, {long_name, "tokenizer"},
                    {other_tokenizer, "tokenizer"}};
   uint64_t rng = test_seed();
   char *folder = test_folder(), *path = test_path(folder, "s.h5");
@@ -357,8 +383,8 @@ static void unfinished_stores_leave_nothing(void **state) {
   (void)state;
 }
 
-/* Writes a store of `blocks` documents under a limit on the size of files; the exit code is the status, 99 for a message that doesn't
- * name the store.
+/* Writes a store of `blocks` documents under a limit on the size of files; the exit code is the status, 99 for a
+ * message that doesn't name the store.
  */
 static int write_limited(const char *path, int64_t limit, int blocks) {
   fflush(NULL);
@@ -415,11 +441,16 @@ static void full_disk(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(what_is_written_is_read),      cmocka_unit_test(same_input_same_bytes),
-      cmocka_unit_test(other_files),                  cmocka_unit_test(every_truncation),
-      cmocka_unit_test(every_flipped_byte),           cmocka_unit_test(forged_descriptions),
-      cmocka_unit_test(other_version_of_the_seal),    cmocka_unit_test(token_outside_the_vocabulary),
-      cmocka_unit_test(unfinished_stores_leave_nothing), cmocka_unit_test(full_disk),
+      cmocka_unit_test(what_is_written_is_read),
+      cmocka_unit_test(same_input_same_bytes),
+      cmocka_unit_test(other_files),
+      cmocka_unit_test(every_truncation),
+      cmocka_unit_test(every_flipped_byte),
+      cmocka_unit_test(forged_descriptions),
+      cmocka_unit_test(other_version_of_the_seal),
+      cmocka_unit_test(token_outside_the_vocabulary),
+      cmocka_unit_test(unfinished_stores_leave_nothing),
+      cmocka_unit_test(full_disk),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,9 +1,8 @@
 /* Tokenizers: what is encoded is decoded, and damaged models are refused. */
-#include "data/tokenizer.h"
-
 #include <pthread.h>
 
 #include "data/sentencepiece_train.h"
+#include "data/tokenizer.h"
 #include "data/tokenizer_file.h"
 #include "data_support.h"
 
@@ -177,7 +176,7 @@ static void sentencepiece_of(const char *type) {
   assert_int_equal(bytes, again_bytes);
   assert_memory_equal(model, again, bytes);
   free(again);
-  tokenizer *t;
+  tokenizer *t, *refused;
   assert_ok(tokenizer_create("sentencepiece", model, bytes, 450, 0, &t));
   assert_true(tokenizer_is_exact(t));
   assert_int_equal(tokenizer_unknown(t), 1);
@@ -188,7 +187,15 @@ static void sentencepiece_of(const char *type) {
     assert_int_not_equal(ids.ids[i], 1);
   }
   /* Texts that look like the model's own names are text. */
-  static const char *const names[] = {"</s>", "<unk>", "<0x41>", "<s>", "\xE2\x96\x81", "\xE2\x96\x85", "a\xE2\x96\x81" "b", "\xEF\xBF\xBD"};
+  static const char *const names[] = {"</s>",
+                                      "<unk>",
+                                      "<0x41>",
+                                      "<s>",
+                                      "\xE2\x96\x81",
+                                      "\xE2\x96\x85",
+                                      "a\xE2\x96\x81"
+                                      "b",
+                                      "\xEF\xBF\xBD"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
     other.bytes = 0;
     text_add(&other, names[i], strlen(names[i]));
@@ -203,8 +210,8 @@ static void sentencepiece_of(const char *type) {
   assert_memory_equal(parts.ids, ids.ids, ids.count * sizeof *ids.ids);
   free(parts.ids);
   free(ids.ids);
-  assert_fails(STATUS_USER_ERROR, "450", tokenizer_create("sentencepiece", model, bytes, 451, 0, &t));
-  assert_fails(STATUS_USER_ERROR, "end of text", tokenizer_create("sentencepiece", model, bytes, 450, 3, &t));
+  assert_fails(STATUS_USER_ERROR, "450", tokenizer_create("sentencepiece", model, bytes, 451, 0, &refused));
+  assert_fails(STATUS_USER_ERROR, "end of text", tokenizer_create("sentencepiece", model, bytes, 450, 3, &refused));
   tokenizer_free(t);
   free(model);
   free(english.text);
@@ -400,11 +407,16 @@ static void tokenizers_from_files(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(bytes_give_back_everything),   cmocka_unit_test(encoding_appends),
-      cmocka_unit_test(chars_know_what_they_were_given), cmocka_unit_test(sentencepiece_unigram),
-      cmocka_unit_test(sentencepiece_bpe),            cmocka_unit_test(vocabularies_that_do_not_fit),
-      cmocka_unit_test(threads_share_a_tokenizer),    cmocka_unit_test(damaged_models),
-      cmocka_unit_test(external_tokens_have_no_text), cmocka_unit_test(tokenizers_from_files),
+      cmocka_unit_test(bytes_give_back_everything),
+      cmocka_unit_test(encoding_appends),
+      cmocka_unit_test(chars_know_what_they_were_given),
+      cmocka_unit_test(sentencepiece_unigram),
+      cmocka_unit_test(sentencepiece_bpe),
+      cmocka_unit_test(vocabularies_that_do_not_fit),
+      cmocka_unit_test(threads_share_a_tokenizer),
+      cmocka_unit_test(damaged_models),
+      cmocka_unit_test(external_tokens_have_no_text),
+      cmocka_unit_test(tokenizers_from_files),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -15,7 +15,8 @@ enum { LAYERS = 4, MOST_OPS = 32 };
 typedef struct {
   engine *e;
   int64_t B, T, D, H, M, V, Vp, N;
-  float *x, *y, *n1, *n2, *qkv, *dqkv, *att, *datt, *z, *a, *dz, *dx, *dy, *lse, *stats, *scale, *dscale, *vectors, *dvectors;
+  float *x, *y, *n1, *n2, *qkv, *dqkv, *att, *datt, *z, *a, *dz, *dx, *dy, *lse, *stats, *scale, *dscale, *vectors,
+      *dvectors;
   float *wqkv, *wo, *w1, *w2, *head, *embed, *dw, *master, *m, *v;
   int32_t *tokens, *order, *labels;
   double loss;
@@ -50,11 +51,15 @@ static float *room(bench *b, int64_t n, float scale) {
 static void prepare(bench *b) {
   int64_t N = b->N, D = b->D, M = b->M, Vp = b->Vp;
   b->x = room(b, N * D, 1), b->y = room(b, N * D, 1), b->n1 = room(b, N * D, 1), b->n2 = room(b, N * D, 1);
-  b->qkv = room(b, 3 * N * D, 1), b->dqkv = room(b, 3 * N * D, 1), b->att = room(b, N * D, 1), b->datt = room(b, N * D, 1);
-  b->z = room(b, N * M, 3), b->a = room(b, N * M, 1), b->dz = room(b, N * M, 1), b->dx = room(b, N * D, 1), b->dy = room(b, N * D, 1);
-  b->lse = room(b, b->B * b->H * b->T, 1), b->stats = room(b, 2 * N, 1), b->scale = room(b, D, 1), b->dscale = room(b, D, 1);
+  b->qkv = room(b, 3 * N * D, 1), b->dqkv = room(b, 3 * N * D, 1), b->att = room(b, N * D, 1),
+  b->datt = room(b, N * D, 1);
+  b->z = room(b, N * M, 3), b->a = room(b, N * M, 1), b->dz = room(b, N * M, 1), b->dx = room(b, N * D, 1),
+  b->dy = room(b, N * D, 1);
+  b->lse = room(b, b->B * b->H * b->T, 1), b->stats = room(b, 2 * N, 1), b->scale = room(b, D, 1),
+  b->dscale = room(b, D, 1);
   b->vectors = room(b, 8 * M + D, 1), b->dvectors = room(b, 8 * M + D, 1);
-  b->wqkv = room(b, 3 * D * D, 0.1f), b->wo = room(b, D * D, 0.1f), b->w1 = room(b, M * D, 0.1f), b->w2 = room(b, M * D, 0.1f);
+  b->wqkv = room(b, 3 * D * D, 0.1f), b->wo = room(b, D * D, 0.1f), b->w1 = room(b, M * D, 0.1f),
+  b->w2 = room(b, M * D, 0.1f);
   b->head = room(b, Vp * D, 0.1f), b->embed = room(b, b->V * D, 1);
   int64_t most = 3 * D * D > M * D ? 3 * D * D : M * D;
   most = most > Vp * D ? most : Vp * D;
@@ -77,11 +82,13 @@ typedef struct {
   double (*flops)(const bench *);
 } operation;
 
-static norm_spec norm_of(bench *b, float *y) { return (norm_spec){NORM_RMS, b->scale, NULL, y, b->stats}; }
+static norm_spec norm_of(bench *b, float *y) {
+  return (norm_spec){NORM_RMS, b->scale, NULL, y, b->stats};
+}
 
 static act_spec act_of(const bench *b) {
   const float *p = b->vectors;
-  return (act_spec){ACT_SINE,  ACT_DECAY_ABS, p,         p + b->M, p + 2 * b->M, -INFINITY,
+  return (act_spec){ACT_SINE, ACT_DECAY_ABS, p,        p + b->M,  p + 2 * b->M, -INFINITY,
                     INFINITY, -INFINITY,     INFINITY, -INFINITY, INFINITY};
 }
 
@@ -131,15 +138,33 @@ static void call_up(bench *b) {
 }
 
 static void call_down(bench *b) {
-  out_forward_args a = {b->B, b->T, b->D, b->M, b->a, b->w2, b->vectors, b->vectors, {0, 0}, b->y, b->x, norm_of(b, b->n1)};
+  out_forward_args a = {b->B,       b->T,       b->D,   b->M, b->a, b->w2,
+                        b->vectors, b->vectors, {0, 0}, b->y, b->x, norm_of(b, b->n1)};
   must(b->e->ops->out_forward(b->e, &a));
 }
 
 static void call_mlp_backward(bench *b) {
   float *d = b->dvectors;
-  mlp_backward_args a = {.B = b->B, .T = b->T, .D = b->D, .M = b->M, .x = b->n2, .z = b->z, .a = b->a, .scratch_z = b->dz,
-                         .w1 = b->w1, .w2 = b->w2, .b2 = b->vectors, .alpha = b->vectors, .act = act_of(b), .dy = b->dy, .dx = b->dx,
-                         .dw1 = b->dw, .db1 = d, .dw2 = b->dw, .db2 = d + b->M, .dalpha = d + 8 * b->M,
+  mlp_backward_args a = {.B = b->B,
+                         .T = b->T,
+                         .D = b->D,
+                         .M = b->M,
+                         .x = b->n2,
+                         .z = b->z,
+                         .a = b->a,
+                         .scratch_z = b->dz,
+                         .w1 = b->w1,
+                         .w2 = b->w2,
+                         .b2 = b->vectors,
+                         .alpha = b->vectors,
+                         .act = act_of(b),
+                         .dy = b->dy,
+                         .dx = b->dx,
+                         .dw1 = b->dw,
+                         .db1 = d,
+                         .dw2 = b->dw,
+                         .db2 = d + b->M,
+                         .dalpha = d + 8 * b->M,
                          .dact = {d + 2 * b->M, d + 3 * b->M, d + 4 * b->M}};
   must(b->e->ops->mlp_backward(b->e, &a));
 }
@@ -160,17 +185,39 @@ static void call_adamw(bench *b) {
   must(b->e->ops->adamw(b->e, &a));
 }
 
-static double product(const bench *b, int64_t in, int64_t out) { return 2.0 * (double)b->N * (double)in * (double)out; }
-static double flops_none(const bench *b) { return b ? 0 : 0; }
-static double flops_qkv(const bench *b) { return product(b, b->D, 3 * b->D); }
-static double flops_qkv2(const bench *b) { return 2 * flops_qkv(b); }
-static double flops_out(const bench *b) { return product(b, b->D, b->D); }
-static double flops_out2(const bench *b) { return 2 * flops_out(b); }
-static double flops_mlp(const bench *b) { return product(b, b->D, b->M); }
-static double flops_mlp4(const bench *b) { return 4 * flops_mlp(b); }
-static double flops_attention(const bench *b) { return 2 * product(b, b->D, b->T + 1) / 2; }
-static double flops_attention2(const bench *b) { return 2.5 * flops_attention(b); }
-static double flops_head(const bench *b) { return 3 * product(b, b->D, b->V); }
+static double product(const bench *b, int64_t in, int64_t out) {
+  return 2.0 * (double)b->N * (double)in * (double)out;
+}
+static double flops_none(const bench *b) {
+  return b ? 0 : 0;
+}
+static double flops_qkv(const bench *b) {
+  return product(b, b->D, 3 * b->D);
+}
+static double flops_qkv2(const bench *b) {
+  return 2 * flops_qkv(b);
+}
+static double flops_out(const bench *b) {
+  return product(b, b->D, b->D);
+}
+static double flops_out2(const bench *b) {
+  return 2 * flops_out(b);
+}
+static double flops_mlp(const bench *b) {
+  return product(b, b->D, b->M);
+}
+static double flops_mlp4(const bench *b) {
+  return 4 * flops_mlp(b);
+}
+static double flops_attention(const bench *b) {
+  return 2 * product(b, b->D, b->T + 1) / 2;
+}
+static double flops_attention2(const bench *b) {
+  return 2.5 * flops_attention(b);
+}
+static double flops_head(const bench *b) {
+  return 3 * product(b, b->D, b->V);
+}
 
 static const operation operations[] = {
     {"embed", call_embed, 1, flops_none},
@@ -201,8 +248,8 @@ int main(int argc, char **argv) {
   engine_limits limits = {b.B, b.T, b.D, b.H, b.M, b.V, b.Vp, b.N};
   must(b.e->ops->prepare(b.e, &limits));
   prepare(&b);
-  printf("%s\nD %lld, H %lld, M %lld, V %lld, T %lld, B %lld, %d layers; best of many runs\n", b.e->description, (long long)b.D,
-         (long long)b.H, (long long)b.M, (long long)b.V, (long long)b.T, (long long)b.B, LAYERS);
+  printf("%s\nD %lld, H %lld, M %lld, V %lld, T %lld, B %lld, %d layers; best of many runs\n", b.e->description,
+         (long long)b.D, (long long)b.H, (long long)b.M, (long long)b.V, (long long)b.T, (long long)b.B, LAYERS);
   double total = 0;
   for (size_t i = 0; i < sizeof operations / sizeof *operations; i++) {
     const operation *o = &operations[i];

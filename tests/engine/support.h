@@ -1,7 +1,10 @@
-/* What the tests of the engine share: random inputs with a printed seed, engines of every kind, and gradients by central differences. */
+/* What the tests of the engine share: random inputs with a printed seed, engines of every kind, and gradients by
+ * central differences. */
 #ifndef PSANN_TESTS_ENGINE_SUPPORT_H
 #define PSANN_TESTS_ENGINE_SUPPORT_H
 
+/* cmocka.h needs the others before it. */
+/* clang-format off */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -9,6 +12,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+/* clang-format on */
 
 #include "engine/engine.h"
 
@@ -48,7 +52,8 @@ void assert_close_f(const char *what, const float *a, const double *b, int64_t n
 /* A scalar function of everything in `context`. */
 typedef double (*objective)(void *context);
 
-/* Compares `gradient` with central differences of f by the elements of x: all of them, or a random sample of a long tensor. */
+/* Compares `gradient` with central differences of f by the elements of x: all of them, or a random sample of a long
+ * tensor. */
 void check_gradient(const char *what, objective f, void *context, double *x, const double *gradient, int64_t n);
 
 #endif

@@ -15,7 +15,8 @@ typedef struct {
 static conv_case new_case(int64_t B, int64_t T, int64_t D, int64_t k, int64_t dilation, bool causal, act_kind kind) {
   int64_t N = B * T;
   engine_limits limits = limits_of(B, T, D, 1, D, 5);
-  conv_case c = {.e = open_engine(DTYPE_F64, 1, &limits), .B = B, .T = T, .D = D, .k = k, .dilation = dilation, .causal = causal};
+  conv_case c = {
+      .e = open_engine(DTYPE_F64, 1, &limits), .B = B, .T = T, .D = D, .k = k, .dilation = dilation, .causal = causal};
   c.x = random_doubles(N * D, 1);
   c.weight = random_doubles(D * k, 1);
   c.A = random_doubles(D, 1);
@@ -24,15 +25,32 @@ static conv_case new_case(int64_t B, int64_t T, int64_t D, int64_t k, int64_t di
   c.c = zeros((size_t)(N * D), 8);
   c.a = zeros((size_t)(N * D), 8);
   c.out_weight = random_doubles(N * D, 1);
-  c.act = (act_spec){.kind = kind, .decay = ACT_DECAY_ABS, .amplitude = c.A, .frequency = c.f, .damping = c.d, .amplitude_lo = -INFINITY,
-                     .amplitude_hi = INFINITY, .frequency_lo = -INFINITY, .frequency_hi = INFINITY, .damping_lo = -INFINITY,
+  c.act = (act_spec){.kind = kind,
+                     .decay = ACT_DECAY_ABS,
+                     .amplitude = c.A,
+                     .frequency = c.f,
+                     .damping = c.d,
+                     .amplitude_lo = -INFINITY,
+                     .amplitude_hi = INFINITY,
+                     .frequency_lo = -INFINITY,
+                     .frequency_hi = INFINITY,
+                     .damping_lo = -INFINITY,
                      .damping_hi = INFINITY};
   return c;
 }
 
 static conv_forward_args args_of(const conv_case *c) {
-  return (conv_forward_args){.B = c->B, .T = c->T, .D = c->D, .k = c->k, .dilation = c->dilation, .causal = c->causal, .x = c->x,
-                             .weight = c->weight, .act = c->act, .c = c->c, .a = c->a};
+  return (conv_forward_args){.B = c->B,
+                             .T = c->T,
+                             .D = c->D,
+                             .k = c->k,
+                             .dilation = c->dilation,
+                             .causal = c->causal,
+                             .x = c->x,
+                             .weight = c->weight,
+                             .act = c->act,
+                             .c = c->c,
+                             .a = c->a};
 }
 
 static double run_forward(void *context) {
@@ -65,8 +83,21 @@ static void check_case(int64_t B, int64_t T, int64_t D, int64_t k, int64_t dilat
   check_formula(&c);
   double *scratch = zeros((size_t)(N * D), 8), *dx = zeros((size_t)(N * D), 8), *dw = zeros((size_t)(D * k), 8);
   double *dA = zeros((size_t)D, 8), *df = zeros((size_t)D, 8), *dd = zeros((size_t)D, 8);
-  conv_backward_args b = {.B = B, .T = T, .D = D, .k = k, .dilation = dilation, .causal = causal, .x = c.x, .weight = c.weight, .c = c.c,
-                          .act = c.act, .da = c.out_weight, .scratch_c = scratch, .dx = dx, .dweight = dw, .dact = {dA, df, dd}};
+  conv_backward_args b = {.B = B,
+                          .T = T,
+                          .D = D,
+                          .k = k,
+                          .dilation = dilation,
+                          .causal = causal,
+                          .x = c.x,
+                          .weight = c.weight,
+                          .c = c.c,
+                          .act = c.act,
+                          .da = c.out_weight,
+                          .scratch_c = scratch,
+                          .dx = dx,
+                          .dweight = dw,
+                          .dact = {dA, df, dd}};
   OK(c.e->ops->conv_backward(c.e, &b));
   check_gradient("x", run_forward, &c, c.x, dx, N * D);
   check_gradient("taps", run_forward, &c, c.weight, dw, D * k);
@@ -105,7 +136,8 @@ static void test_history(void **state) {
   int64_t B = 2, T = 20, D = 7, k = 3, dilation = 3, kept = (k - 1) * dilation, split = 11, rest = T - split;
   conv_case c = new_case(B, T, D, k, dilation, true, ACT_SINE);
   run_forward(&c);
-  double *x = zeros((size_t)(B * rest * D), 8), *history = zeros((size_t)(B * kept * D), 8), *a = zeros((size_t)(B * rest * D), 8);
+  double *x = zeros((size_t)(B * rest * D), 8), *history = zeros((size_t)(B * kept * D), 8),
+         *a = zeros((size_t)(B * rest * D), 8);
   for (int64_t b = 0; b < B; b++) {
     memcpy(x + b * rest * D, c.x + (b * T + split) * D, (size_t)(rest * D) * 8);
     memcpy(history + b * kept * D, c.x + (b * T + split - kept) * D, (size_t)(kept * D) * 8);

@@ -14,8 +14,18 @@ typedef struct {
 
 static double run_train(void *context) {
   head_case *c = context;
-  head_train_args a = {.N = c->N, .D = c->D, .V = c->V, .Vp = c->Vp, .chunk = c->chunk, .x = c->x, .weight = c->weight,
-                       .labels = c->labels, .label_smoothing = c->smoothing, .loss = &c->loss, .dx = c->dx, .dweight = c->dweight};
+  head_train_args a = {.N = c->N,
+                       .D = c->D,
+                       .V = c->V,
+                       .Vp = c->Vp,
+                       .chunk = c->chunk,
+                       .x = c->x,
+                       .weight = c->weight,
+                       .labels = c->labels,
+                       .label_smoothing = c->smoothing,
+                       .loss = &c->loss,
+                       .dx = c->dx,
+                       .dweight = c->dweight};
   OK(c->e->ops->head_train(c->e, &a));
   return c->loss;
 }
@@ -23,7 +33,13 @@ static double run_train(void *context) {
 static head_case new_case(int64_t N, int64_t D, int64_t V, int64_t chunk, double smoothing, double loss_scale) {
   engine_limits limits = limits_of(1, N, D, 1, 4, V);
   limits.chunk = chunk;
-  head_case c = {.e = open_engine(DTYPE_F64, 1, &limits), .N = N, .D = D, .V = V, .Vp = limits.Vp, .chunk = chunk, .smoothing = smoothing};
+  head_case c = {.e = open_engine(DTYPE_F64, 1, &limits),
+                 .N = N,
+                 .D = D,
+                 .V = V,
+                 .Vp = limits.Vp,
+                 .chunk = chunk,
+                 .smoothing = smoothing};
   step_state step = {.step = 1, .loss_scale = loss_scale, .micro_batches = 1};
   OK(c.e->ops->set_step(c.e, &step));
   c.x = random_doubles(N * D, 1);
@@ -108,7 +124,8 @@ static void test_eval(void **state) {
     hits += arg == c.labels[row];
   }
   double sums[3];
-  head_eval_args a = {.N = 67, .D = 5, .V = 41, .Vp = 128, .chunk = 10, .x = c.x, .weight = c.weight, .labels = c.labels, .sums = sums};
+  head_eval_args a = {
+      .N = 67, .D = 5, .V = 41, .Vp = 128, .chunk = 10, .x = c.x, .weight = c.weight, .labels = c.labels, .sums = sums};
   OK(c.e->ops->head_eval(c.e, &a));
   assert_true(fabs(sums[0] - nll) < 1e-10 && sums[1] == counted && sums[2] == hits && counted == 65);
   double *logits = zeros(67 * 41, 8);
@@ -138,8 +155,15 @@ typedef struct {
 
 static double run_embed(void *context) {
   embed_case *c = context;
-  embed_forward_args a = {.B = c->B, .T = c->T, .D = c->D, .V = c->V, .tokens = c->tokens, .weight = c->weight,
-                          .sinusoidal = c->sinusoidal, .past = c->past, .x = c->x};
+  embed_forward_args a = {.B = c->B,
+                          .T = c->T,
+                          .D = c->D,
+                          .V = c->V,
+                          .tokens = c->tokens,
+                          .weight = c->weight,
+                          .sinusoidal = c->sinusoidal,
+                          .past = c->past,
+                          .x = c->x};
   OK(c->e->ops->embed_forward(c->e, &a));
   return dot(c->w, c->x, c->B * c->T * c->D);
 }
@@ -166,7 +190,8 @@ static void check_embed(int64_t B, int64_t T, int64_t D, int64_t V, bool sinusoi
   c.w = random_doubles(N * D, 1);
   double *dweight = random_doubles(V * D, 1);
   run_embed(&c);
-  embed_backward_args b = {.B = B, .T = T, .D = D, .V = V, .tokens = c.tokens, .order = order, .dx = c.w, .dweight = dweight};
+  embed_backward_args b = {
+      .B = B, .T = T, .D = D, .V = V, .tokens = c.tokens, .order = order, .dx = c.w, .dweight = dweight};
   OK(c.e->ops->embed_backward(c.e, &b));
   check_gradient("embedding", run_embed, &c, c.weight, dweight, V * D);
   int32_t past[8] = {4, 0, 9, 200};
@@ -191,6 +216,7 @@ static void test_embed(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_train), cmocka_unit_test(test_eval), cmocka_unit_test(test_embed)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_train), cmocka_unit_test(test_eval),
+                                     cmocka_unit_test(test_embed)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

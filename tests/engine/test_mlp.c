@@ -1,4 +1,5 @@
-/* The MLP: up_forward, out_forward and mlp_backward against central differences, for every activation, decay and bound. */
+/* The MLP: up_forward, out_forward and mlp_backward against central differences, for every activation, decay and bound.
+ */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -17,10 +18,27 @@ typedef struct {
 static double run_forward(void *context) {
   mlp_case *c = context;
   const engine_ops *ops = c->e->ops;
-  up_forward_args up = {.N = c->B * c->T, .D = c->D, .M = c->M, .x = c->x, .weight = c->w1, .bias = c->b1, .act = c->act, .z = c->z, .a = c->a};
+  up_forward_args up = {.N = c->B * c->T,
+                        .D = c->D,
+                        .M = c->M,
+                        .x = c->x,
+                        .weight = c->w1,
+                        .bias = c->b1,
+                        .act = c->act,
+                        .z = c->z,
+                        .a = c->a};
   OK(ops->up_forward(c->e, &up));
-  out_forward_args out = {.B = c->B, .T = c->T, .D = c->D, .K = c->M, .in = c->a, .weight = c->w2, .bias = c->b2, .alpha = c->alpha,
-                          .dropout = c->dropout, .residual = c->residual, .y = c->y};
+  out_forward_args out = {.B = c->B,
+                          .T = c->T,
+                          .D = c->D,
+                          .K = c->M,
+                          .in = c->a,
+                          .weight = c->w2,
+                          .bias = c->b2,
+                          .alpha = c->alpha,
+                          .dropout = c->dropout,
+                          .residual = c->residual,
+                          .y = c->y};
   OK(ops->out_forward(c->e, &out));
   return dot(c->weight, c->y, c->B * c->T * c->D);
 }
@@ -61,12 +79,33 @@ static void check_case(mlp_case *c) {
   double *forward_a = zeros((size_t)(N * M), sizeof(double));
   memcpy(forward_a, c->a, (size_t)(N * M) * sizeof(double));
   double *scratch_a = zeros((size_t)(N * M), sizeof(double)), *scratch_z = zeros((size_t)(N * M), sizeof(double));
-  double *dx = zeros((size_t)(N * D), 8), *dw1 = zeros((size_t)(M * D), 8), *db1 = zeros((size_t)M, 8), *dw2 = zeros((size_t)(M * D), 8);
-  double *db2 = zeros((size_t)D, 8), *dalpha = zeros(1, 8), *dA = zeros((size_t)M, 8), *df = zeros((size_t)M, 8), *dd = zeros((size_t)M, 8);
-  mlp_backward_args back = {.B = B, .T = T, .D = D, .M = M, .x = c->x, .z = c->z, .a = c->keep_a ? c->a : NULL, .scratch_a = scratch_a,
-                            .scratch_z = scratch_z, .w1 = c->w1, .w2 = c->w2, .b2 = c->b2, .alpha = c->alpha, .act = c->act,
-                            .dropout = c->dropout, .dy = c->weight, .dx = dx, .dw1 = dw1, .db1 = db1, .dw2 = dw2, .db2 = db2,
-                            .dalpha = dalpha, .dact = {dA, df, dd}};
+  double *dx = zeros((size_t)(N * D), 8), *dw1 = zeros((size_t)(M * D), 8), *db1 = zeros((size_t)M, 8),
+         *dw2 = zeros((size_t)(M * D), 8);
+  double *db2 = zeros((size_t)D, 8), *dalpha = zeros(1, 8), *dA = zeros((size_t)M, 8), *df = zeros((size_t)M, 8),
+         *dd = zeros((size_t)M, 8);
+  mlp_backward_args back = {.B = B,
+                            .T = T,
+                            .D = D,
+                            .M = M,
+                            .x = c->x,
+                            .z = c->z,
+                            .a = c->keep_a ? c->a : NULL,
+                            .scratch_a = scratch_a,
+                            .scratch_z = scratch_z,
+                            .w1 = c->w1,
+                            .w2 = c->w2,
+                            .b2 = c->b2,
+                            .alpha = c->alpha,
+                            .act = c->act,
+                            .dropout = c->dropout,
+                            .dy = c->weight,
+                            .dx = dx,
+                            .dw1 = dw1,
+                            .db1 = db1,
+                            .dw2 = dw2,
+                            .db2 = db2,
+                            .dalpha = dalpha,
+                            .dact = {dA, df, dd}};
   OK(c->e->ops->mlp_backward(c->e, &back));
   if (!c->keep_a) {
     assert_memory_equal(scratch_a, forward_a, (size_t)(N * M) * sizeof(double));
@@ -87,8 +126,14 @@ static void check_case(mlp_case *c) {
 }
 
 static act_spec spec_of(act_kind kind, act_decay decay, bool bounds) {
-  act_spec s = {.kind = kind, .decay = decay, .amplitude_lo = -INFINITY, .amplitude_hi = INFINITY, .frequency_lo = -INFINITY,
-                .frequency_hi = INFINITY, .damping_lo = -INFINITY, .damping_hi = INFINITY};
+  act_spec s = {.kind = kind,
+                .decay = decay,
+                .amplitude_lo = -INFINITY,
+                .amplitude_hi = INFINITY,
+                .frequency_lo = -INFINITY,
+                .frequency_hi = INFINITY,
+                .damping_lo = -INFINITY,
+                .damping_hi = INFINITY};
   if (bounds) {
     s.amplitude_lo = 0.5, s.amplitude_hi = 1.1;
     s.frequency_lo = 0.6;
@@ -129,6 +174,7 @@ static void test_dropout(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_sine), cmocka_unit_test(test_gelu_and_relu), cmocka_unit_test(test_dropout)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_sine), cmocka_unit_test(test_gelu_and_relu),
+                                     cmocka_unit_test(test_dropout)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,7 +16,15 @@ typedef struct {
 
 static double run_qkv(void *context) {
   projection *c = context;
-  qkv_forward_args a = {.B = c->B, .T = c->T, .D = c->D, .H = c->H, .x = c->x, .weight = c->weight, .rope = c->rope, .past = c->past, .qkv = c->out};
+  qkv_forward_args a = {.B = c->B,
+                        .T = c->T,
+                        .D = c->D,
+                        .H = c->H,
+                        .x = c->x,
+                        .weight = c->weight,
+                        .rope = c->rope,
+                        .past = c->past,
+                        .qkv = c->out};
   OK(c->e->ops->qkv_forward(c->e, &a));
   return dot(c->w_out, c->out, c->B * c->T * 3 * c->D);
 }
@@ -38,7 +46,16 @@ static void check_qkv(int64_t B, int64_t T, int64_t D, int64_t H, bool rope) {
   run_qkv(&c);
   double *dqkv = zeros((size_t)(N * 3 * D), 8), *dx = zeros((size_t)(N * D), 8), *dw = zeros((size_t)(3 * D * D), 8);
   memcpy(dqkv, c.w_out, (size_t)(N * 3 * D) * 8);
-  qkv_backward_args a = {.B = B, .T = T, .D = D, .H = H, .x = c.x, .weight = c.weight, .rope = rope, .dqkv = dqkv, .dx = dx, .dweight = dw};
+  qkv_backward_args a = {.B = B,
+                         .T = T,
+                         .D = D,
+                         .H = H,
+                         .x = c.x,
+                         .weight = c.weight,
+                         .rope = rope,
+                         .dqkv = dqkv,
+                         .dx = dx,
+                         .dweight = dw};
   OK(c.e->ops->qkv_backward(c.e, &a));
   check_gradient("x", run_qkv, &c, c.x, dx, N * D);
   check_gradient("qkv weight", run_qkv, &c, c.weight, dw, 3 * D * D);
@@ -96,8 +113,17 @@ static double value_of(const projection *c) {
 
 static double run_out(void *context) {
   projection *c = context;
-  out_forward_args a = {.B = c->B, .T = c->T, .D = c->D, .K = c->K, .in = c->x, .weight = c->weight, .bias = c->bias,
-                        .dropout = c->dropout, .residual = c->residual, .y = c->y, .norm = spec_of(c)};
+  out_forward_args a = {.B = c->B,
+                        .T = c->T,
+                        .D = c->D,
+                        .K = c->K,
+                        .in = c->x,
+                        .weight = c->weight,
+                        .bias = c->bias,
+                        .dropout = c->dropout,
+                        .residual = c->residual,
+                        .y = c->y,
+                        .norm = spec_of(c)};
   OK(c->e->ops->out_forward(c->e, &a));
   return value_of(c);
 }
@@ -130,13 +156,29 @@ static void check_out(int64_t B, int64_t T, int64_t D, int64_t K, norm_kind norm
   double *dscale = zeros((size_t)D, 8), *dnorm_bias = zeros((size_t)D, 8);
   if (norm != NORM_NONE) {
     dy = zeros((size_t)(N * D), 8);
-    norm_backward_args a = {.N = N, .D = D, .x = c.y, .norm = spec_of(&c), .dy = c.w_out, .dresidual = c.w_y, .dx = dy, .dscale = dscale,
+    norm_backward_args a = {.N = N,
+                            .D = D,
+                            .x = c.y,
+                            .norm = spec_of(&c),
+                            .dy = c.w_out,
+                            .dresidual = c.w_y,
+                            .dx = dy,
+                            .dscale = dscale,
                             .dbias = norm == NORM_LAYER ? dnorm_bias : NULL};
     OK(c.e->ops->norm_backward(c.e, &a));
   }
   double *din = zeros((size_t)(N * K), 8), *dw = zeros((size_t)(D * K), 8), *dbias = zeros((size_t)D, 8);
-  out_backward_args b = {.B = B, .T = T, .D = D, .K = K, .in = c.x, .weight = c.weight, .dropout = c.dropout, .dy = dy, .din = din,
-                         .dweight = dw, .dbias = bias ? dbias : NULL};
+  out_backward_args b = {.B = B,
+                         .T = T,
+                         .D = D,
+                         .K = K,
+                         .in = c.x,
+                         .weight = c.weight,
+                         .dropout = c.dropout,
+                         .dy = dy,
+                         .din = din,
+                         .dweight = dw,
+                         .dbias = bias ? dbias : NULL};
   OK(c.e->ops->out_backward(c.e, &b));
   check_gradient("in", run_out, &c, c.x, din, N * K);
   check_gradient("weight", run_out, &c, c.weight, dw, D * K);
@@ -208,7 +250,8 @@ static void test_norm(void **state) {
       }
     }
     double *with = zeros((size_t)(N * D), 8), *without = zeros((size_t)(N * D), 8), *dscale = zeros((size_t)D, 8);
-    norm_backward_args b = {.N = N, .D = D, .x = c.residual, .norm = spec_of(&c), .dy = c.w_out, .dx = without, .dscale = dscale};
+    norm_backward_args b = {
+        .N = N, .D = D, .x = c.residual, .norm = spec_of(&c), .dy = c.w_out, .dx = without, .dscale = dscale};
     OK(c.e->ops->norm_backward(c.e, &b));
     memcpy(with, c.w_y, (size_t)(N * D) * 8);
     b.dresidual = b.dx = with;
@@ -222,7 +265,8 @@ static void test_norm(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_qkv), cmocka_unit_test(test_rope_positions), cmocka_unit_test(test_out),
-                                     cmocka_unit_test(test_out_in_place), cmocka_unit_test(test_norm)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_qkv), cmocka_unit_test(test_rope_positions),
+                                     cmocka_unit_test(test_out), cmocka_unit_test(test_out_in_place),
+                                     cmocka_unit_test(test_norm)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

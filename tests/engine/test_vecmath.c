@@ -1,5 +1,5 @@
-/* Errors of the vectorised exp, sine, cosine and normal distribution in fp32, in loops as the engine has them. Compiled with and without
- * fused multiply-add. */
+/* Errors of the vectorised exp, sine, cosine and normal distribution in fp32, in loops as the engine has them. Compiled
+ * with and without fused multiply-add. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -32,7 +32,8 @@ static void test_exp(void **state) {
   printf("exp: %.2f ulp\n", worst);
   assert_true(worst < 2);
   assert_true(vm_expf(0) == 1 && vm_expf(-INFINITY) == 0 && vm_expf(INFINITY) == INFINITY && isnan(vm_expf(NAN)));
-  assert_true(vm_expf(90) == INFINITY && vm_expf(1e30f) == INFINITY && vm_expf(-87.5f) == 0 && vm_expf(-1e30f) == 0 && isfinite(vm_expf(88.72f)));
+  assert_true(vm_expf(90) == INFINITY && vm_expf(1e30f) == INFINITY && vm_expf(-87.5f) == 0 && vm_expf(-1e30f) == 0 &&
+              isfinite(vm_expf(88.72f)));
 }
 
 static void check_sincos(double f_most, double product_most, double tolerance) {
@@ -88,7 +89,8 @@ static void test_normal(void **state) {
     vm_normalf(x[i], &y[i], &d[i]);
   }
   for (int i = 0; i < N; i++) {
-    double exact = 0.5 * erfc(-(double)x[i] * M_SQRT1_2), density = exp(-0.5 * (double)x[i] * (double)x[i]) / 2.5066282746310002;
+    double exact = 0.5 * erfc(-(double)x[i] * M_SQRT1_2),
+           density = exp(-0.5 * (double)x[i] * (double)x[i]) / 2.5066282746310002;
     worst = fmax(worst, fabs((double)y[i] - exact));
     worst_tail = fmax(worst_tail, fabs((double)y[i] - exact) / exact);
     worst_density = fmax(worst_density, fabs((double)d[i] - density));
@@ -107,6 +109,7 @@ int main(void) {
     return 77; /* skipped */
   }
 #endif
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_exp), cmocka_unit_test(test_sincos), cmocka_unit_test(test_normal)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_exp), cmocka_unit_test(test_sincos),
+                                     cmocka_unit_test(test_normal)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

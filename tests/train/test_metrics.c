@@ -1,11 +1,5 @@
 /* Metrics files: what a resume keeps, exact numbers, and a disk that is full for a while. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
 #include <cjson/cJSON.h>
-#include <cmocka.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
@@ -17,6 +11,7 @@
 
 #include "base/file.h"
 #include "report/metrics.h"
+#include "unit.h"
 
 enum { LIMIT = 1 << 24 };
 
@@ -46,7 +41,9 @@ static char *content(const char *name) {
   return data;
 }
 
-static double random_number(void) { return ldexp((double)rand() / RAND_MAX + (double)rand() / RAND_MAX * 1e-9, rand() % 60 - 30); }
+static double random_number(void) {
+  return ldexp((double)rand() / RAND_MAX + (double)rand() / RAND_MAX * 1e-9, rand() % 60 - 30);
+}
 
 static metrics_row row_of(int64_t step) {
   return (metrics_row){.step = step,
@@ -132,7 +129,8 @@ static void test_numbers_are_exact(void **state) {
     long long step;
     double loss, ppl, lr, norm;
     assert_int_equal(sscanf(line, "%lld,%lg,%lg,%lg,%lg", &step, &loss, &ppl, &lr, &norm), 5);
-    assert_true(step == rows[i].step && loss == rows[i].loss && ppl == rows[i].ppl && lr == rows[i].lr && norm == rows[i].grad_norm);
+    assert_true(step == rows[i].step && loss == rows[i].loss && ppl == rows[i].ppl && lr == rows[i].lr &&
+                norm == rows[i].grad_norm);
   }
   assert_int_equal(i, 200);
   free(json);

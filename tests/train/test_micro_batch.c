@@ -1,15 +1,10 @@
 /* The automatic micro-batch against its definition, on random runs. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
 #include "train/micro_batch.h"
+#include "unit.h"
 
 /* By trying all. */
 static int64_t by_definition(int64_t sequences, int64_t seq_len) {

@@ -64,6 +64,21 @@ class Ranks(TrainCase):
             self.run_train(self.config(run, train={"recompute": mode}))
             self.assert_same_run(self.reference, run, self.steps)
 
+    def test_every_base_on_2_ranks_with_recompute(self):
+        for name, model in (
+            ("waves", {"base": "waveresnet", "wave_interleave": True, "wave_dilation_growth": 2, "wave_dropout": 0.2}),
+            ("replaced", {"base": "waveresnet", "wave_interleave": True, "wave_replace": True, "wave_kernel_size": 4, "positional_encoding": "sinusoidal", "d_mlp": None}),
+            ("transformer", {"base": "transformer", "mlp_activation": "relu", "positional_encoding": "alibi", "n_heads": 4}),
+            ("sines", {"sine_freq_init": 2, "sine_amp_init_std": 0.1, "sine_learnable": "frequency", "sine_decay_mode": "relu"}),
+        ):
+            with self.subTest(name):
+                short = {"train": {"max_steps": 5, "warmup_steps": 1}, "model": model}
+                one, two = self.folder / f"{name}1", self.folder / f"{name}2"
+                self.run_train(self.config(one, **short))
+                self.run_train(self.config(two, **short), "train.recompute=block", ranks=2)
+                self.assert_same_run(one, two, 5)
+                self.assertLess(float(self.rows(one)[-1]["loss"]), float(self.rows(one)[0]["loss"]))
+
     def test_other_micro_batches_are_other_runs(self):
         run = self.folder / "run"
         self.run_train(self.config(run, train={"micro_batch": 1, "max_steps": 2, "warmup_steps": 1}))

@@ -1,14 +1,9 @@
 /* Signals: the first asks, a SIGINT after it ends the process at once. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "unit.h"
 #include "watch/stop.h"
 
 /* Exit code of a child that gets the signals one after the other, then ends with 7 if `expected` was asked for. */
@@ -53,7 +48,8 @@ static void test_nohup_stays(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_first_signal_asks), cmocka_unit_test(test_second_interrupt_ends_at_once),
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_first_signal_asks),
+                                     cmocka_unit_test(test_second_interrupt_ends_at_once),
                                      cmocka_unit_test(test_other_signals_ask_once), cmocka_unit_test(test_nohup_stays)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

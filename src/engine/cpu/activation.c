@@ -56,7 +56,9 @@ INLINE bool out_of_range(const real *f, const real *z, int64_t n) {
   (void)f, (void)z, (void)n;
   return false;
 }
-INLINE void sincos_far(real f, real z, real *s, real *c) { real_sincos(f, z, s, c); }
+INLINE void sincos_far(real f, real z, real *s, real *c) {
+  real_sincos(f, z, s, c);
+}
 #else
 /* Whether an angle of the slice is beyond what the vector sine reduces exactly; such slices take the C library's. */
 INLINE bool out_of_range(const real *f, const real *z, int64_t n) {
@@ -82,7 +84,8 @@ INLINE void sincos_of(bool far, real f, real z, real *s, real *c) {
   }
 }
 
-INLINE void sine_forward(act_decay decay, bool far, int64_t n, const real *A, const real *f, const real *d, const real *z, real *a) {
+INLINE void sine_forward(act_decay decay, bool far, int64_t n, const real *A, const real *f, const real *d,
+                         const real *z, real *a) {
 #pragma omp simd
   for (int64_t j = 0; j < n; j++) {
     real s, c;
@@ -136,8 +139,9 @@ void act_forward(const act_params *p, int64_t first, int64_t n, const real *bias
 
 /* R rows, the sums kept in registers across them. E = exp(−d g(z)), s = sin(f z), c = cos(f z):
  * dz = A E (f c − d g′ s), dA = E s, df = A E c z, dd = −g A E s, each times the gradient at a. */
-INLINE void sine_backward(act_decay decay, bool far, int R, bool write_again, const act_params *p, int64_t first, int64_t n, int64_t ld,
-                          real factor, const real *z, real *g, real *again, const act_sums *sums) {
+INLINE void sine_backward(act_decay decay, bool far, int R, bool write_again, const act_params *p, int64_t first,
+                          int64_t n, int64_t ld, real factor, const real *z, real *g, real *again,
+                          const act_sums *sums) {
   const real *A = p->amplitude + first, *f = p->frequency + first, *d = p->damping + first;
   real *sum_A = sums->amplitude, *sum_f = sums->frequency, *sum_d = sums->damping, *sum_z = sums->bias;
 #pragma omp simd
@@ -171,8 +175,8 @@ INLINE void sine_backward(act_decay decay, bool far, int R, bool write_again, co
   }
 }
 
-INLINE void sine_backward_decay(bool far, int R, const act_params *p, int64_t first, int64_t n, int64_t ld, real factor, const real *z,
-                                real *g, real *again, const act_sums *sums) {
+INLINE void sine_backward_decay(bool far, int R, const act_params *p, int64_t first, int64_t n, int64_t ld, real factor,
+                                const real *z, real *g, real *again, const act_sums *sums) {
   if (p->decay == ACT_DECAY_ABS) {
     if (again) {
       sine_backward(ACT_DECAY_ABS, far, R, true, p, first, n, ld, factor, z, g, again, sums);
@@ -192,8 +196,8 @@ INLINE void sine_backward_decay(bool far, int R, const act_params *p, int64_t fi
   }
 }
 
-static void sine_backward_rows(int R, const act_params *p, int64_t first, int64_t n, int64_t ld, real factor, const real *z, real *g,
-                               real *again, const act_sums *sums) {
+static void sine_backward_rows(int R, const act_params *p, int64_t first, int64_t n, int64_t ld, real factor,
+                               const real *z, real *g, real *again, const act_sums *sums) {
   bool far = false;
   for (int r = 0; r < R; r++) {
     far |= out_of_range(p->frequency + first, z + r * ld, n);
@@ -213,7 +217,8 @@ static void sine_backward_rows(int R, const act_params *p, int64_t first, int64_
 }
 
 /* GELU: y = z Φ(z), y′ = Φ(z) + z φ(z). */
-INLINE void gelu_backward_row(bool write_again, int64_t n, real factor, const real *z, real *g, real *again, real *sum_z) {
+INLINE void gelu_backward_row(bool write_again, int64_t n, real factor, const real *z, real *g, real *again,
+                              real *sum_z) {
 #pragma omp simd
   for (int64_t j = 0; j < n; j++) {
     real distribution, density;
@@ -239,8 +244,8 @@ static void relu_backward_row(int64_t n, real factor, const real *z, real *g, re
   }
 }
 
-void act_backward(const act_params *p, int64_t first, int64_t n, int64_t rows, int64_t ld, real factor, const real *z, real *g, real *again,
-                  const act_sums *sums) {
+void act_backward(const act_params *p, int64_t first, int64_t n, int64_t rows, int64_t ld, real factor, const real *z,
+                  real *g, real *again, const act_sums *sums) {
   if (p->kind == ACT_SINE) {
     for (int64_t r = 0; r < rows; r += ROWS_TOGETHER) {
       sine_backward_rows((int)min_i64(ROWS_TOGETHER, rows - r), p, first, n, ld, factor, z + r * ld, g + r * ld,

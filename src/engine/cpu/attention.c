@@ -1,6 +1,7 @@
-/* Causal attention over a packed (N, 3, H, h), one sequence and head at a time, in blocks of queries and in groups of TILE_GROUP rows: what a group can't
- * see is never multiplied. Scores are computed again in the backward from the kept log-sum-exp. Everything but the packed transposes lies where
- * the caller has it, so a head's working set is its keys, values and one block of scores.
+/* Causal attention over a packed (N, 3, H, h), one sequence and head at a time, in blocks of queries and in groups of
+ * TILE_GROUP rows: what a group can't see is never multiplied. Scores are computed again in the backward from the kept
+ * log-sum-exp. Everything but the packed transposes lies where the caller has it, so a head's working set is its keys,
+ * values and one block of scores.
  */
 #include <math.h>
 #include <omp.h>
@@ -9,13 +10,15 @@
 #include "engine/cpu/cpu_engine.h"
 #include "engine/cpu/dropout.h"
 #include "engine/cpu/ops.h"
-#include "engine/cpu/softmax.h"
 #include "engine/cpu/tile.h"
+#include "engine/cpu/vecmath.h"
 
 _Static_assert(QUERY_BLOCK % TILE_GROUP == 0, "groups of queries and of keys share their borders");
 
 /* Keys of a row of scores, padded so that all tiles are wide. */
-static int64_t padded(int64_t keys) { return (keys + TILE_WIDTH - 1) / TILE_WIDTH * TILE_WIDTH; }
+static int64_t padded(int64_t keys) {
+  return (keys + TILE_WIDTH - 1) / TILE_WIDTH * TILE_WIDTH;
+}
 
 /* One sequence and head. */
 typedef struct {
@@ -28,8 +31,8 @@ typedef struct {
   int64_t sequence; /* in the job */
 } head_view;
 
-static head_view view_of(const engine *e, const real *qkv, int64_t T, int64_t H, int64_t h, bool alibi, const dropout_spec *dropout,
-                         int64_t item) {
+static head_view view_of(const engine *e, const real *qkv, int64_t T, int64_t H, int64_t h, bool alibi,
+                         const dropout_spec *dropout, int64_t item) {
   int64_t b = item / H, head = item % H, D = H * h;
   const real *q = qkv + b * T * 3 * D + head * h;
   return (head_view){
@@ -50,7 +53,8 @@ static head_view view_of(const engine *e, const real *qkv, int64_t T, int64_t H,
   };
 }
 
-/* to (h, ld) = factor · xᵀ for x (T, h); the padding becomes zero. Some rows at a time: whole rows of x are used while they are cached. */
+/* to (h, ld) = factor · xᵀ for x (T, h); the padding becomes zero. Some rows at a time: whole rows of x are used while
+ * they are cached. */
 static void transpose(const head_view *w, const real *x, real factor, real *to) {
   for (int64_t t = 0; t < w->ld; t += TILE_WIDTH) {
     int64_t n = min_i64(TILE_WIDTH, w->T - t);
@@ -67,15 +71,20 @@ static void transpose(const head_view *w, const real *x, real factor, real *to) 
   }
 }
 
-/* Length of the rows of scores in query first + i's group: its last key, padded. A row's loops run over all of it and select what the query
- * may see; what it may not becomes zero, so that products over the group need no mask. */
-static int64_t width_of(int64_t first, int64_t n, int64_t i) { return padded(first + min_i64(n, (i / TILE_GROUP + 1) * TILE_GROUP)); }
+/* Length of the rows of scores in query first + i's group: its last key, padded. A row's loops run over all of it and
+ * select what the query may see; what it may not becomes zero, so that products over the group need no mask. */
+static int64_t width_of(int64_t first, int64_t n, int64_t i) {
+  return padded(first + min_i64(n, (i / TILE_GROUP + 1) * TILE_GROUP));
+}
 
-/* s (n, keys) = x (n, h) · transposed (h, keys) for the queries [first, first + n), up to each group's last key; x's rows are x_stride apart. */
-static void block_products(const head_view *w, int64_t first, int64_t n, const real *x, int64_t x_stride, const real *transposed, real *s) {
+/* s (n, keys) = x (n, h) · transposed (h, keys) for the queries [first, first + n), up to each group's last key; x's
+ * rows are x_stride apart. */
+static void block_products(const head_view *w, int64_t first, int64_t n, const real *x, int64_t x_stride,
+                           const real *transposed, real *s) {
   for (int64_t i = 0; i < n; i += TILE_GROUP) {
     int64_t m = min_i64(TILE_GROUP, n - i);
-    tile_rows(m, width_of(first, n, i), w->h, x + (first + i) * x_stride, x_stride, transposed, w->ld, false, s + i * w->ld, w->ld);
+    tile_rows(m, width_of(first, n, i), w->h, x + (first + i) * x_stride, x_stride, transposed, w->ld, false,
+              s + i * w->ld, w->ld);
   }
 }
 
@@ -125,7 +134,8 @@ typedef struct {
   real *keys, *s, *mask;
 } forward_room;
 
-static void forward_block(const head_view *w, int64_t first, int64_t n, const forward_room *room, real *out, int64_t out_stride, real *lse) {
+static void forward_block(const head_view *w, int64_t first, int64_t n, const forward_room *room, real *out,
+                          int64_t out_stride, real *lse) {
   real inverse[QUERY_BLOCK];
   block_products(w, first, n, w->q, w->row_stride, room->keys, room->s);
   for (int64_t i = 0; i < n; i++) {
@@ -184,12 +194,13 @@ status ENGINE_NAME(attention_forward)(engine *e, const attention_forward_args *a
 typedef struct {
   const real *out, *dout, *lse; /* (T, h) D apart; (T) */
   int64_t D;
-  real *dq, *dk, *dv;              /* (T, h), row_stride apart */
-  real *keys, *values;             /* (h, ld), transposed */
-  real *p, *ds, *mask;             /* (QUERY_BLOCK, ld) twice, (ld) */
+  real *dq, *dk, *dv;  /* (T, h), row_stride apart */
+  real *keys, *values; /* (h, ld), transposed */
+  real *p, *ds, *mask; /* (QUERY_BLOCK, ld) twice, (ld) */
 } head_backward;
 
-/* p: scores → probabilities; ds: gradient at the probabilities → at the products q·k. What the query may not see becomes 0. */
+/* p: scores → probabilities; ds: gradient at the probabilities → at the products q·k. What the query may not see
+ * becomes 0. */
 static void backward_row(int width, int seen, real lse, real delta, real scale, real *p, real *ds) {
   width &= -TILE_WIDTH;
 #pragma omp simd
@@ -203,7 +214,8 @@ static void backward_row(int width, int seen, real lse, real delta, real scale, 
 }
 
 /* The same when the probabilities p were multiplied by a mask on their way to the output. */
-static void backward_row_dropped(int width, int seen, const real *mask, real lse, real delta, real scale, real *p, real *ds) {
+static void backward_row_dropped(int width, int seen, const real *mask, real lse, real delta, real scale, real *p,
+                                 real *ds) {
   width &= -TILE_WIDTH;
 #pragma omp simd
   for (int j = 0; j < width; j++) {

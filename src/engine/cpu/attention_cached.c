@@ -1,4 +1,5 @@
-/* Attention over a cache of keys and values, in blocks of keys with a running maximum, so that scratch doesn't depend on the cache's capacity. */
+/* Attention over a cache of keys and values, in blocks of keys with a running maximum, so that scratch doesn't depend
+ * on the cache's capacity. */
 #include <math.h>
 #include <string.h>
 
@@ -16,9 +17,10 @@ typedef struct {
   real scale, slope;
 } cached_head;
 
-/* Scores of a row against keys [from, from + n), of which the query sees the first `seen`, become weights; the row's running maximum and sum
- * are brought up to date, and what has been added up so far is rescaled. */
-static void fold_row(const cached_head *w, int64_t position, int64_t from, int64_t n, real *s, real *most, real *sum, real *out) {
+/* Scores of a row against keys [from, from + n), of which the query sees the first `seen`, become weights; the row's
+ * running maximum and sum are brought up to date, and what has been added up so far is rescaled. */
+static void fold_row(const cached_head *w, int64_t position, int64_t from, int64_t n, real *s, real *most, real *sum,
+                     real *out) {
   int64_t seen = min_i64(n, position + 1 - from);
   if (seen <= 0) {
     memset(s, 0, (size_t)n * sizeof(real));
@@ -52,7 +54,8 @@ static void cached_block(const cached_head *w, int64_t first, int64_t n, real *s
   int64_t visible = w->past + first + n;
   for (int64_t from = 0; from < visible; from += KEY_BLOCK) {
     int64_t keys = min_i64(KEY_BLOCK, visible - from);
-    gemm(PLAIN, TRANSPOSED, n, keys, w->h, w->scale, w->q + first * 3 * w->D, 3 * w->D, w->keys + from * w->h, w->h, 0, s, keys);
+    gemm(PLAIN, TRANSPOSED, n, keys, w->h, w->scale, w->q + first * 3 * w->D, 3 * w->D, w->keys + from * w->h, w->h, 0,
+         s, keys);
     for (int64_t i = 0; i < n; i++) {
       fold_row(w, w->past + first + i, from, keys, s + i * keys, &most[i], &sum[i], out + i * w->D);
     }
@@ -72,8 +75,9 @@ status ENGINE_NAME(attention_cached)(engine *e, const attention_cached_args *a) 
   TRY(scratch_take(&s, QUERY_BLOCK * KEY_BLOCK, sizeof(real), &scores));
   for (int64_t item = 0; item < a->B * a->H; item++) {
     int64_t b = item / a->H, head = item % a->H, past = a->past[b];
-    REQUIRE(past >= 0 && past + T <= a->capacity, "sequence %lld has %lld cached positions and %lld new ones, but the cache holds %lld",
-            (long long)b, (long long)past, (long long)T, (long long)a->capacity);
+    REQUIRE(past >= 0 && past + T <= a->capacity,
+            "sequence %lld has %lld cached positions and %lld new ones, but the cache holds %lld", (long long)b,
+            (long long)past, (long long)T, (long long)a->capacity);
     const real *q = (const real *)a->qkv + b * T * 3 * D + head * h;
     real *keys = (real *)a->keys + item * a->capacity * h, *values = (real *)a->values + item * a->capacity * h;
     for (int64_t t = 0; t < T; t++) {

@@ -1,4 +1,5 @@
-/* Depthwise convolution over time and its activation. Work is split by feature, so that sums over all rows need no other thread's part. */
+/* Depthwise convolution over time and its activation. Work is split by feature, so that sums over all rows need no
+ * other thread's part. */
 #include <string.h>
 
 #include "engine/cpu/activation.h"
@@ -6,10 +7,13 @@
 #include "engine/cpu/ops.h"
 
 /* Where tap 0 of position 0 reads. */
-static int64_t first_tap(bool causal, int64_t k, int64_t dilation) { return causal ? -(k - 1) * dilation : -((k - 1) / 2) * dilation; }
+static int64_t first_tap(bool causal, int64_t k, int64_t dilation) {
+  return causal ? -(k - 1) * dilation : -((k - 1) / 2) * dilation;
+}
 
 static status check_taps(bool causal, int64_t k) {
-  REQUIRE(causal || k % 2 == 1, "a convolution with padding on both sides needs an odd number of taps, not %lld", (long long)k);
+  REQUIRE(causal || k % 2 == 1, "a convolution with padding on both sides needs an odd number of taps, not %lld",
+          (long long)k);
   return STATUS_OK;
 }
 

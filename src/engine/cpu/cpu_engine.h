@@ -1,5 +1,5 @@
-/* What the operations of the CPU engine share: the engine's own state, its scratch, and the sizes of the fixed blocks that make
- * results independent of the number of threads.
+/* What the operations of the CPU engine share: the engine's own state, its scratch, and the sizes of the fixed blocks
+ * that make results independent of the number of threads.
  */
 #ifndef PSANN_ENGINE_CPU_CPU_ENGINE_H
 #define PSANN_ENGINE_CPU_CPU_ENGINE_H
@@ -10,10 +10,10 @@
 enum {
   ROW_BLOCK = 128,   /* rows whose contributions to a sum over rows are added up before they meet other blocks' */
   COLUMN_BLOCK = 64, /* features that one thread owns where work is split by feature */
-  QUERY_BLOCK = 48,  /* queries of attention whose scores exist at once: with 1024 keys and fp32, forward and backward fit the second-level cache */
-  TILE_GROUP = 6,    /* rows of a small product that are computed together: with two vectors each they fill 12 registers */
-  TILE_WIDTH = 16,   /* scores are padded to it, so that no tile and no loop over a row has a narrow rest */
+  QUERY_BLOCK = 48,  /* queries of attention whose scores exist at once: with 1024 keys they fit a second-level cache */
   KEY_BLOCK = 256,   /* cached keys whose scores exist at once */
+  TILE_GROUP = 6,    /* rows of a small product computed together: with two vectors each they fill 12 registers */
+  TILE_WIDTH = 16,   /* scores are padded to it, so that no tile and no loop over a row has a narrow rest */
   SUMS_PER_FEATURE = 4, /* column sums that one pass makes at most: amplitude, frequency, damping, bias */
 };
 
@@ -28,7 +28,9 @@ typedef struct {
   sinusoid_table sinusoid;
 } cpu_engine;
 
-static inline cpu_engine *cpu_of(engine *e) { return (cpu_engine *)e; }
+static inline cpu_engine *cpu_of(engine *e) {
+  return (cpu_engine *)e;
+}
 
 /* Pieces of the scratch, taken by an operation one after another; all of them are free again when it returns. */
 typedef struct {
@@ -36,7 +38,9 @@ typedef struct {
   size_t used;
 } scratch;
 
-static inline scratch scratch_open(engine *e) { return (scratch){cpu_of(e), 0}; }
+static inline scratch scratch_open(engine *e) {
+  return (scratch){cpu_of(e), 0};
+}
 
 /* count · size bytes on a 256-byte boundary, with what they held before. */
 status scratch_take(scratch *s, int64_t count, size_t size, void *out);

@@ -7,8 +7,10 @@
 
 enum { PHILOX_LANES = 16 }; /* blocks of four words that are computed together */
 
-/* philox() of base/philox.h for consecutive values of the counter's last word, in vector lanes: words[4 i + w] is word w of counter c3 + i. */
-static void philox_run(uint64_t seed, uint32_t c0_all, uint32_t c1_all, uint32_t c2_all, uint32_t c3_first, uint32_t words[4 * PHILOX_LANES]) {
+/* philox() of base/philox.h for consecutive values of the counter's last word, in vector lanes: words[4 i + w] is word
+ * w of counter c3 + i. */
+static void philox_run(uint64_t seed, uint32_t c0_all, uint32_t c1_all, uint32_t c2_all, uint32_t c3_first,
+                       uint32_t words[4 * PHILOX_LANES]) {
   uint32_t c0[PHILOX_LANES], c1[PHILOX_LANES], c2[PHILOX_LANES], c3[PHILOX_LANES];
   for (uint32_t i = 0; i < PHILOX_LANES; i++) {
     c0[i] = c0_all;

@@ -1,4 +1,5 @@
-/* Life, memory and the choice of a variant. On the CPU every operation has finished when it returns, so streams and events order nothing. */
+/* Life, memory and the choice of a variant. On the CPU every operation has finished when it returns, so streams and
+ * events order nothing. */
 #include "engine/engine.h"
 
 #include <cblas.h>
@@ -13,14 +14,18 @@
 
 enum { ALIGNMENT = 256, EVENTS = 64, MOST_THREADS = 1024 };
 
-static size_t aligned(size_t bytes) { return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
+static size_t aligned(size_t bytes) {
+  return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
 
 status scratch_take(scratch *s, int64_t count, size_t size, void *out) {
   size_t bytes = aligned((size_t)count * size);
   if (bytes > s->e->scratch_size - s->used) {
     char need[32], have[32];
-    FAIL("an operation needs %s of scratch, but the engine was prepared for %s: the shape is beyond the limits given to prepare",
-         memory_text((double)(s->used + bytes), need), memory_text((double)s->e->scratch_size, have));
+    FAIL(
+        "an operation needs %s of scratch, but the engine was prepared for %s: the shape is beyond the limits given to "
+        "prepare",
+        memory_text((double)(s->used + bytes), need), memory_text((double)s->e->scratch_size, have));
   }
   *(void **)out = s->e->scratch + s->used;
   s->used += bytes;
@@ -55,7 +60,9 @@ void cpu_free(engine *e, void *p) {
   free(p);
 }
 
-static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
+static size_t larger(size_t a, size_t b) {
+  return a > b ? a : b;
+}
 
 /* The most that any operation takes at once; every sum below follows the takes of the operation that it names. */
 size_t cpu_scratch_bytes(const engine *e, const engine_limits *l) {
@@ -71,7 +78,8 @@ size_t cpu_scratch_bytes(const engine *e, const engine_limits *l) {
   size_t rows = aligned(N * D * real_size);
   /* mlp_backward: masked gradient, effective parameters, partial sums. */
   size_t mlp = rows + aligned(6 * F * real_size) + aligned(blocks * SUMS_PER_FEATURE * F * real_size);
-  /* attention_backward: transposed keys and values, two blocks of scores and a mask for each thread; attention_cached: one block. */
+  /* attention_backward: transposed keys and values, two blocks of scores and a mask for each thread; attention_cached:
+   * one block. */
   size_t attention = aligned(threads * (2 * head_size + 2 * queries + 1) * padded * real_size);
   size_t cached = aligned((size_t)QUERY_BLOCK * KEY_BLOCK * real_size);
   /* head_eval: logits of a chunk, losses, hits. */
@@ -79,13 +87,16 @@ size_t cpu_scratch_bytes(const engine *e, const engine_limits *l) {
   return larger(larger(mlp, attention), larger(cached, head));
 }
 
-static bool fits_int(int64_t n) { return n >= 0 && n <= INT_MAX; }
+static bool fits_int(int64_t n) {
+  return n >= 0 && n <= INT_MAX;
+}
 
 status cpu_prepare(engine *e, const engine_limits *l) {
   cpu_engine *cpu = cpu_of(e);
   /* OpenBLAS counts in int. */
   REQUIRE(fits_int(l->B * l->T) && fits_int(3 * l->D) && fits_int(l->M) && fits_int(l->Vp),
-          "a micro-batch of %lld × %lld positions, width %lld, %lld and vocabulary %lld is beyond what the matrix library can count",
+          "a micro-batch of %lld × %lld positions, width %lld, %lld and vocabulary %lld is beyond what the matrix "
+          "library can count",
           (long long)l->B, (long long)l->T, (long long)l->D, (long long)l->M, (long long)l->Vp);
   size_t bytes = cpu_scratch_bytes(e, l);
   if (bytes <= cpu->scratch_size) {

@@ -51,7 +51,8 @@ static status activation_backward(scratch s, const mlp_backward_args *a, real al
     for (int64_t first = 0; first < M; first += SLICE) {
       int64_t at = row * M + first;
       act_sums slice = {sums + first, sums + M + first, sums + 2 * M + first, sums + 3 * M + first};
-      act_backward(&p, first, min_i64(SLICE, M - first), rows, M, alpha, z + at, g + at, again ? again + at : NULL, &slice);
+      act_backward(&p, first, min_i64(SLICE, M - first), rows, M, alpha, z + at, g + at, again ? again + at : NULL,
+                   &slice);
     }
   }
   int64_t stride = SUMS_PER_FEATURE * M;
@@ -64,8 +65,8 @@ static status activation_backward(scratch s, const mlp_backward_args *a, real al
   return STATUS_OK;
 }
 
-/* Turns dw2 and db2, so far those of g · 1, into those of alpha · g, and gives dalpha = Σ g ⊙ (a W2ᵀ + b2) = Σ W2 ⊙ (gᵀ a) + Σ b2 ⊙ Σ g:
- * a pass over the weight in place of one over the activations. */
+/* Turns dw2 and db2, so far those of g, into those of alpha · g, and gives alpha's gradient by a pass over the weight
+ * in place of one over the activations: Σ g ⊙ (a W2ᵀ + b2) = Σ W2 ⊙ (gᵀ a) + Σ b2 ⊙ Σ g. */
 static void finish_alpha(const mlp_backward_args *a, real alpha) {
   const real *w2 = a->w2, *b2 = a->b2;
   real *dw2 = a->dw2, *db2 = a->db2;

@@ -76,8 +76,8 @@ status ENGINE_NAME(norm_forward)(engine *e, const norm_forward_args *a) {
 }
 
 /* dx = residual + dy s / r − x (Σ dy s x) / (D r³), 1/r = inverse; adds the row to dscale. */
-static void rms_backward_row(int64_t D, const real *x, const real *scale, real inverse, const real *dy, const real *residual, real *dx,
-                             real *dscale) {
+static void rms_backward_row(int64_t D, const real *x, const real *scale, real inverse, const real *dy,
+                             const real *residual, real *dx, real *dscale) {
   real dot = 0;
 #pragma omp simd reduction(+ : dot)
   for (int64_t j = 0; j < D; j++) {
@@ -100,8 +100,8 @@ static void rms_backward_row(int64_t D, const real *x, const real *scale, real i
 }
 
 /* With n = (x − mean)/deviation and g = dy s: dx = residual + (g − mean(g) − n · mean(g n)) / deviation. */
-static void layer_backward_row(int64_t D, const real *x, const real *scale, real mean, real inverse, const real *dy, const real *residual,
-                               real *dx, real *dscale, real *dbias) {
+static void layer_backward_row(int64_t D, const real *x, const real *scale, real mean, real inverse, const real *dy,
+                               const real *residual, real *dx, real *dscale, real *dbias) {
   real sum = 0, dot = 0;
 #pragma omp simd reduction(+ : sum, dot)
   for (int64_t j = 0; j < D; j++) {

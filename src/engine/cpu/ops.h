@@ -5,7 +5,6 @@
 #include "engine/cpu/real.h"
 #include "engine/engine.h"
 
-
 status ENGINE_NAME(embed_forward)(engine *e, const embed_forward_args *a);
 status ENGINE_NAME(embed_backward)(engine *e, const embed_backward_args *a);
 status ENGINE_NAME(norm_forward)(engine *e, const norm_forward_args *a);
@@ -26,7 +25,8 @@ status ENGINE_NAME(head_eval)(engine *e, const head_eval_args *a);
 status ENGINE_NAME(head_logits)(engine *e, const head_logits_args *a);
 status ENGINE_NAME(update_add)(engine *e, stream_id s, void *sum, const void *term, int64_t n);
 status ENGINE_NAME(leaf_squares)(engine *e, const void *grad, int64_t leaf, int64_t n_leaves, double *squares);
-status ENGINE_NAME(finish_norm)(engine *e, const double *squares, int64_t n_squares, const double *losses, int64_t n_losses, double grad_clip);
+status ENGINE_NAME(finish_norm)(engine *e, const double *squares, int64_t n_squares, const double *losses,
+                                int64_t n_losses, double grad_clip);
 status ENGINE_NAME(adamw)(engine *e, const adamw_args *a);
 
 #endif

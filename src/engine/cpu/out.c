@@ -21,8 +21,8 @@ static void add_row(int64_t D, const real *product, const real *bias, real alpha
   }
 }
 
-static void add_row_dropped(const engine *e, const out_forward_args *a, int64_t row, const real *product, real alpha, const real *residual,
-                            real *y) {
+static void add_row_dropped(const engine *e, const out_forward_args *a, int64_t row, const real *product, real alpha,
+                            const real *residual, real *y) {
   const real *bias = a->bias;
   int64_t sequence = ((const cpu_engine *)e)->step.first_sequence + row / a->T;
   for (int64_t first = 0; first < a->D; first += COLUMN_BLOCK) {
@@ -40,7 +40,8 @@ status ENGINE_NAME(out_forward)(engine *e, const out_forward_args *a) {
   int64_t N = a->B * a->T, D = a->D;
   real *y = a->y, *product = a->y;
   const real *residual = a->residual;
-  /* The arithmetic is the same whether y is the residual or not: a block that is computed again must get the same bits. */
+  /* The arithmetic is the same whether y is the residual or not: a block that is computed again must get the same bits.
+   */
   if (y == residual) {
     scratch s = scratch_open(e);
     TRY(scratch_take(&s, N * D, sizeof(real), &product));

@@ -1,5 +1,6 @@
-/* Tables of the positional encodings. The angles are formed in fp32 and the tables are rounded to fp32 in every precision: checkpoints of the
- * reference were trained with such tables, and a more exact table would be another function.
+/* Tables of the positional encodings. The angles are formed in fp32 and the tables are rounded to fp32 in every
+ * precision: checkpoints of the reference were trained with such tables, and a more exact table would be another
+ * function.
  */
 #ifndef PSANN_ENGINE_CPU_POSITIONS_H
 #define PSANN_ENGINE_CPU_POSITIONS_H

@@ -3,7 +3,8 @@
 #include "engine/cpu/cpu_engine.h"
 #include "engine/cpu/ops.h"
 
-/* Rotates the pairs (x[2i], x[2i+1]) of `heads` consecutive heads by the angles of one position; direction −1 rotates back. */
+/* Rotates the pairs (x[2i], x[2i+1]) of `heads` consecutive heads by the angles of one position; direction −1 rotates
+ * back. */
 static void rotate_heads(real *x, int64_t heads, int64_t h, const float *cosines, const float *sines, real direction) {
   int64_t half = h / 2;
   for (int64_t head = 0; head < heads; head++, x += h) {
@@ -18,7 +19,8 @@ static void rotate_heads(real *x, int64_t heads, int64_t h, const float *cosines
 }
 
 /* Rotates queries and keys of all rows of qkv (B·T, 3, H, h) in place. */
-static status rotate(cpu_engine *cpu, int64_t B, int64_t T, int64_t D, int64_t H, const int32_t *past, real direction, real *qkv) {
+static status rotate(cpu_engine *cpu, int64_t B, int64_t T, int64_t D, int64_t H, const int32_t *past, real direction,
+                     real *qkv) {
   int64_t h = D / H, N = B * T;
   REQUIRE(h % 2 == 0, "RoPE rotates pairs, but a head of %lld / %lld features is odd", (long long)D, (long long)H);
   TRY(rope_table_cover(&cpu->rope, h, positions_needed(past, B, T)));

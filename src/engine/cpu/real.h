@@ -1,8 +1,8 @@
 /* The type that a variant of the operations computes with, and the suffix of its symbols.
  *
- * Every operation is written once over `real` and compiled once per variant: meson.build gives ENGINE_BITS (32 or 64), ENGINE_VARIANT
- * (f32_v3, …) and the instruction set. Functions shared between files of a variant are declared through ENGINE_NAME, so that the variants
- * live side by side in one program.
+ * Every operation is written once over `real` and compiled once per variant: meson.build gives ENGINE_BITS (32 or 64),
+ * ENGINE_VARIANT (f32_v3, …) and the instruction set. Functions shared between files of a variant are declared through
+ * ENGINE_NAME, so that the variants live side by side in one program.
  */
 #ifndef PSANN_ENGINE_CPU_REAL_H
 #define PSANN_ENGINE_CPU_REAL_H
@@ -19,8 +19,14 @@ typedef double real;
 typedef float real;
 #endif
 
-static inline int64_t min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
-static inline int64_t max_i64(int64_t a, int64_t b) { return a > b ? a : b; }
-static inline int64_t blocks_of(int64_t n, int64_t block) { return (n + block - 1) / block; }
+static inline int64_t min_i64(int64_t a, int64_t b) {
+  return a < b ? a : b;
+}
+static inline int64_t max_i64(int64_t a, int64_t b) {
+  return a > b ? a : b;
+}
+static inline int64_t blocks_of(int64_t n, int64_t block) {
+  return (n + block - 1) / block;
+}
 
 #endif

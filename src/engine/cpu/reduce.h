@@ -7,7 +7,8 @@
 #define sum_blocks ENGINE_NAME(sum_blocks)
 #define column_sums ENGINE_NAME(column_sums)
 
-/* out[j] = factor[j] · Σ over blocks of partial[block · stride + j], j < n; factor NULL: 1. Does nothing when out is NULL. */
+/* out[j] = factor[j] · Σ over blocks of partial[block · stride + j], j < n; factor NULL: 1. Does nothing when out is
+ * NULL. */
 void sum_blocks(const real *partial, int64_t blocks, int64_t stride, int64_t n, const real *factor, real *out);
 
 /* out[j] = scale · Σ over rows of x (rows, n); partial has room for (⌈rows/ROW_BLOCK⌉, n). */

@@ -23,11 +23,14 @@ INLINE lanes load(const real *p) {
   return v;
 }
 
-INLINE void store(real *p, lanes v) { memcpy(p, &v, sizeof v); }
+INLINE void store(real *p, lanes v) {
+  memcpy(p, &v, sizeof v);
+}
 
-/* One tile of `rows` × (vectors · LANES), kept in registers over the whole sum of k ≥ 1 terms. A's element (i, k) is A[i · a_row + k · a_step]. */
-INLINE void tile(int rows, int vectors, int64_t k, const real *A, int64_t a_row, int64_t a_step, const real *B, int64_t ldb, bool add,
-                 real *C, int64_t ldc) {
+/* One tile of `rows` × (vectors · LANES), kept in registers over the whole sum of k ≥ 1 terms. A's element (i, k) is
+ * A[i · a_row + k · a_step]. */
+INLINE void tile(int rows, int vectors, int64_t k, const real *A, int64_t a_row, int64_t a_step, const real *B,
+                 int64_t ldb, bool add, real *C, int64_t ldc) {
   lanes sum[TILE_GROUP][2];
 #pragma GCC unroll 6
   for (int i = 0; i < rows; i++) {
@@ -63,8 +66,8 @@ INLINE void tile(int rows, int vectors, int64_t k, const real *A, int64_t a_row,
 }
 
 /* A row group: tiles of two vectors, of one, and single columns. */
-INLINE void group(int rows, int64_t n, int64_t k, const real *A, int64_t a_row, int64_t a_step, const real *B, int64_t ldb, bool add,
-                  real *C, int64_t ldc) {
+INLINE void group(int rows, int64_t n, int64_t k, const real *A, int64_t a_row, int64_t a_step, const real *B,
+                  int64_t ldb, bool add, real *C, int64_t ldc) {
   int64_t j = 0;
   for (; j + 2 * LANES <= n; j += 2 * LANES) {
     tile(rows, 2, k, A, a_row, a_step, B + j, ldb, add, C + j, ldc);
@@ -83,7 +86,8 @@ INLINE void group(int rows, int64_t n, int64_t k, const real *A, int64_t a_row, 
   }
 }
 
-void tile_rows(int64_t m, int64_t n, int64_t k, const real *A, int64_t lda, const real *B, int64_t ldb, bool add, real *C, int64_t ldc) {
+void tile_rows(int64_t m, int64_t n, int64_t k, const real *A, int64_t lda, const real *B, int64_t ldb, bool add,
+               real *C, int64_t ldc) {
   if (m == TILE_GROUP) {
     group(TILE_GROUP, n, k, A, lda, 1, B, ldb, add, C, ldc);
     return;
@@ -93,7 +97,8 @@ void tile_rows(int64_t m, int64_t n, int64_t k, const real *A, int64_t lda, cons
   }
 }
 
-void tile_columns(int64_t m, int64_t n, int64_t k, const real *A, int64_t lda, const real *B, int64_t ldb, bool add, real *C, int64_t ldc) {
+void tile_columns(int64_t m, int64_t n, int64_t k, const real *A, int64_t lda, const real *B, int64_t ldb, bool add,
+                  real *C, int64_t ldc) {
   if (m == TILE_GROUP) {
     group(TILE_GROUP, n, k, A, 1, lda, B, ldb, add, C, ldc);
     return;

@@ -38,7 +38,8 @@ status ENGINE_NAME(leaf_squares)(engine *e, const void *grad, int64_t leaf, int6
   return STATUS_OK;
 }
 
-status ENGINE_NAME(finish_norm)(engine *e, const double *squares, int64_t n_squares, const double *losses, int64_t n_losses, double grad_clip) {
+status ENGINE_NAME(finish_norm)(engine *e, const double *squares, int64_t n_squares, const double *losses,
+                                int64_t n_losses, double grad_clip) {
   cpu_engine *cpu = cpu_of(e);
   double total = 0, loss = 0;
   for (int64_t i = 0; i < n_squares; i++) {
@@ -65,7 +66,8 @@ typedef struct {
   real grad_scale, keep, beta1, rest1, beta2, rest2, root_correction, eps, rate;
 } adamw_constants;
 
-static void adamw_elements(const adamw_constants *c, int64_t n, const real *grad, real *master, real *m, real *v, real *weights) {
+static void adamw_elements(const adamw_constants *c, int64_t n, const real *grad, real *master, real *m, real *v,
+                           real *weights) {
   const adamw_constants k = *c;
 #pragma omp simd
   for (int64_t i = 0; i < n; i++) {
@@ -88,7 +90,8 @@ static void adamw_run(const cpu_engine *cpu, const adamw_args *a, const adamw_co
   for (int64_t block = 0; block < blocks; block++) {
     int64_t at = lo - a->first + block * UPDATE_BLOCK;
     int64_t n = min_i64(UPDATE_BLOCK, hi - a->first - at);
-    adamw_elements(c, n, (const real *)a->grad + at, (real *)a->master + at, (real *)a->m + at, (real *)a->v + at, (real *)a->weights + at);
+    adamw_elements(c, n, (const real *)a->grad + at, (real *)a->master + at, (real *)a->m + at, (real *)a->v + at,
+                   (real *)a->weights + at);
   }
 }
 

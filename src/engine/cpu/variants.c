@@ -9,13 +9,19 @@ extern const engine_ops engine_cpu_ops_f32_v3;
 extern const engine_ops engine_cpu_ops_f32_v4;
 #endif
 
-static bool always(void) { return true; }
+static bool always(void) {
+  return true;
+}
 
 #ifdef ENGINE_HAS_V3
-static bool has_v3(void) { return __builtin_cpu_supports("x86-64-v3"); }
+static bool has_v3(void) {
+  return __builtin_cpu_supports("x86-64-v3");
+}
 #endif
 #ifdef ENGINE_HAS_V4
-static bool has_v4(void) { return __builtin_cpu_supports("x86-64-v4"); }
+static bool has_v4(void) {
+  return __builtin_cpu_supports("x86-64-v4");
+}
 #endif
 
 static const engine_variant variants[] = {

@@ -1,5 +1,5 @@
-/* The compiled forms of the operations. A program uses engine_cpu_create, which takes the best one that this processor runs; tests and
- * measurements ask for one by name.
+/* The compiled forms of the operations. A program uses engine_cpu_create, which takes the best one that this processor
+ * runs; tests and measurements ask for one by name.
  */
 #ifndef PSANN_ENGINE_CPU_VARIANTS_H
 #define PSANN_ENGINE_CPU_VARIANTS_H

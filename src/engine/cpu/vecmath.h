@@ -1,8 +1,9 @@
-/* exp, sine and cosine, and the normal distribution, as branch-free functions that the compiler vectorises when they are called in a loop
- * under `#pragma omp simd`.
+/* exp, sine and cosine, and the normal distribution, as branch-free functions that the compiler vectorises when they
+ * are called in a loop under `#pragma omp simd`.
  *
- * fp32: polynomials after range reduction; fp64: the C library. Every multiply-add is spelled out (vm_fma) and the files are compiled without
- * contraction, so a value doesn't depend on the loop that computes it: the activation recomputed in the backward has the forward's bits.
+ * fp32: polynomials after range reduction; fp64: the C library. Every multiply-add is spelled out (vm_fma) and the
+ * files are compiled without contraction, so a value doesn't depend on the loop that computes it: the activation
+ * recomputed in the backward has the forward's bits.
  */
 #ifndef PSANN_ENGINE_CPU_VECMATH_H
 #define PSANN_ENGINE_CPU_VECMATH_H
@@ -124,8 +125,12 @@ static inline void vm_normalf(float x, float *distribution, float *density) {
 
 #if ENGINE_BITS == 64
 
-static inline double real_sqrt(double x) { return sqrt(x); }
-static inline double real_exp(double x) { return exp(x); }
+static inline double real_sqrt(double x) {
+  return sqrt(x);
+}
+static inline double real_exp(double x) {
+  return exp(x);
+}
 
 static inline void real_sincos(double f, double z, double *s, double *c) {
   *s = sin(f * z);
@@ -137,15 +142,27 @@ static inline void real_normal(double x, double *distribution, double *density) 
   *density = 0.39894228040143267794 * exp(-0.5 * x * x);
 }
 
-static inline double real_fma(double a, double b, double c) { return a * b + c; }
+static inline double real_fma(double a, double b, double c) {
+  return a * b + c;
+}
 
 #else
 
-static inline float real_sqrt(float x) { return sqrtf(x); }
-static inline float real_exp(float x) { return vm_expf(x); }
-static inline void real_sincos(float f, float z, float *s, float *c) { vm_sincosf(f, z, s, c); }
-static inline void real_normal(float x, float *distribution, float *density) { vm_normalf(x, distribution, density); }
-static inline float real_fma(float a, float b, float c) { return vm_fma(a, b, c); }
+static inline float real_sqrt(float x) {
+  return sqrtf(x);
+}
+static inline float real_exp(float x) {
+  return vm_expf(x);
+}
+static inline void real_sincos(float f, float z, float *s, float *c) {
+  vm_sincosf(f, z, s, c);
+}
+static inline void real_normal(float x, float *distribution, float *density) {
+  vm_normalf(x, distribution, density);
+}
+static inline float real_fma(float a, float b, float c) {
+  return vm_fma(a, b, c);
+}
 
 #endif
 
