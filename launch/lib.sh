@@ -2,9 +2,10 @@
 # shellcheck shell=sh
 
 # shellcheck disable=SC2034
-# What building and running need; names are the same in Debian and Ubuntu.
+# What building and running need; names are the same in Debian and Ubuntu. (libprotobuf-dev: pkg-config asks for it where
+# libsentencepiece-dev is 0.2.)
 psann_packages="gcc g++ libc6-dev meson ninja-build pkg-config libinih-dev libcjson-dev libxxhash-dev libopenmpi-dev openmpi-bin
-  libhdf5-dev libopenblas-dev libsentencepiece-dev"
+  libhdf5-dev libopenblas-dev libsentencepiece-dev libprotobuf-dev"
 
 # Where the build goes; another place: PSANN_BUILD=/some/folder
 build=${PSANN_BUILD:-build}

@@ -62,9 +62,9 @@ static herr_t keep_metadata(hid_t access) {
   return H5Pset_mdc_config(access, &cache);
 }
 
-status hdf_create(const char *path, ckpt_fault *fault, hid_t *file) {
+status hdf_create(const char *path, hdf_driver_fault *fault, hid_t *file) {
   hdf_quiet();
-  hid_t access = ckpt_driver_access(fault);
+  hid_t access = hdf_driver_access(fault);
   hid_t creation = H5Pcreate(H5P_FILE_CREATE);
   *file = H5I_INVALID_HID;
   /* The format of the 1.8 line carries checksums of all its structures, so a flipped bit there is noticed. */
@@ -109,11 +109,11 @@ static status check_file(const char *path) {
   return STATUS_OK;
 }
 
-status hdf_open(const char *path, ckpt_fault *fault, hid_t *file) {
+status hdf_open(const char *path, hdf_driver_fault *fault, hid_t *file) {
   hdf_quiet();
   *file = H5I_INVALID_HID;
   TRY(check_file(path));
-  hid_t access = ckpt_driver_access(fault);
+  hid_t access = hdf_driver_access(fault);
   if (access < 0) {
     return hdf_failed("open", path);
   }
@@ -128,7 +128,7 @@ status hdf_open(const char *path, ckpt_fault *fault, hid_t *file) {
   return STATUS_OK;
 }
 
-status hdf_fault(const char *path, const ckpt_fault *fault) {
+status hdf_fault(const char *path, const hdf_driver_fault *fault) {
   if (fault->error != 0) {
     FAIL("checkpoint %s could not be written: %s; free some space or check the disk, earlier checkpoints are whole",
          path, strerror(fault->error));
@@ -136,7 +136,7 @@ status hdf_fault(const char *path, const ckpt_fault *fault) {
   return STATUS_OK;
 }
 
-status hdf_finish(const char *path, const ckpt_fault *fault, hid_t file) {
+status hdf_finish(const char *path, const hdf_driver_fault *fault, hid_t file) {
   herr_t flushed = H5Fflush(file, H5F_SCOPE_GLOBAL);
   herr_t closed = H5Fclose(file);
   TRY(hdf_fault(path, fault));

@@ -10,7 +10,7 @@
 
 #include "base/digest.h"
 #include "base/status.h"
-#include "ckpt/driver.h"
+#include "base/hdf_driver.h"
 
 enum { HDF_DIMS = 3 };
 
@@ -21,13 +21,13 @@ status hdf_damaged(const char *file, int line, const char *path, const char *for
     __attribute__((format(printf, 4, 5)));
 
 /* A new file (truncated if there), and an existing one for reading. `fault` must live until the file is closed. */
-status hdf_create(const char *path, ckpt_fault *fault, hid_t *file);
-status hdf_open(const char *path, ckpt_fault *fault, hid_t *file);
+status hdf_create(const char *path, hdf_driver_fault *fault, hid_t *file);
+status hdf_open(const char *path, hdf_driver_fault *fault, hid_t *file);
 
 /* Closes a file that was written; what failed since its creation is reported here. */
-status hdf_finish(const char *path, const ckpt_fault *fault, hid_t file);
+status hdf_finish(const char *path, const hdf_driver_fault *fault, hid_t file);
 /* The failure noted so far, if any. */
-status hdf_fault(const char *path, const ckpt_fault *fault);
+status hdf_fault(const char *path, const hdf_driver_fault *fault);
 
 /* Writing. Groups keep the order in which their members are made. */
 status hdf_make_group(hid_t parent, const char *name, hid_t *group);

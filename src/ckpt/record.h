@@ -7,7 +7,7 @@
 #include <stdbool.h>
 
 #include "ckpt/checkpoint.h"
-#include "ckpt/driver.h"
+#include "base/hdf_driver.h"
 #include "ckpt/entries.h"
 
 typedef enum { FIELD_INT, FIELD_REAL, FIELD_TEXT } field_kind;
@@ -62,7 +62,7 @@ status ckpt_format_check(hid_t file, const char *path);
 
 /* What a checkpoint keeps open besides its public part. */
 struct checkpoint_parts {
-  ckpt_fault fault;
+  hdf_driver_fault fault;
   ckpt_entries tables[TABLES];
   ckpt_digests digests;
   char *identity;

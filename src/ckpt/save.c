@@ -24,7 +24,7 @@ typedef struct {
   const char *folder;
   char *temporary, *path;
   hid_t file, groups[TABLES];
-  ckpt_fault fault;
+  hdf_driver_fault fault;
   ckpt_entries tables[TABLES];
   ckpt_digests digests;
   char *identity;

@@ -245,7 +245,7 @@ const config_key config_keys[] = {
             "Failed checkpoint writes in a row that the run outlives; one more stops it."),
 
     INTEGER(log, interval, "10", 1, BILLION, "steps", CHANGE_FREE,
-            "Steps between lines of the log and rows of the metrics."),
+            "Steps between lines of the log; the metrics have every step."),
 
     CHOICE(
         parallel, strategy, "auto", strategies, CHANGE_FREE,

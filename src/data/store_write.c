@@ -11,7 +11,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
-#include "ckpt/driver.h"
+#include "base/hdf_driver.h"
 #include "data/raw_io.h"
 #include "data/store_format.h"
 #include "data/store_seal.h"
@@ -293,10 +293,10 @@ static status write_contents(const store_writer *w, hid_t file, const store_sour
 
 static status write_description(const store_writer *w, const store_source *sources, size_t source_count,
                                 store_region *tokens, store_region *documents) {
-  ckpt_fault fault;
+  hdf_driver_fault fault;
   *tokens = (store_region){.bytes = w->tokens.bytes};
   *documents = (store_region){.bytes = w->documents.bytes};
-  hid_t plist = H5Pcreate(H5P_FILE_CREATE), access = ckpt_driver_access(&fault);
+  hid_t plist = H5Pcreate(H5P_FILE_CREATE), access = hdf_driver_access(&fault);
   H5Pset_userblock(plist, STORE_SEAL_BYTES);
   H5Pset_obj_track_times(plist, false);
   hid_t file = access < 0 ? -1 : H5Fcreate(w->temporary, H5F_ACC_TRUNC, plist, access);

@@ -173,6 +173,7 @@ status training_open(training *t, const train_request *request, const dist *d) {
   }
   TRY(resume_check(t));
   TRY(dist_agree(d, build_model(t)));
+  TRY(dist_same(d, "the engine", t->e->description)); /* unlike processors round differently */
   TRY(check_ranks(t));
   make_plan(t);
   return STATUS_OK;

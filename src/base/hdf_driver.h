@@ -3,18 +3,18 @@
  * happened. Files are ordinary HDF5 files. No file locks are taken: many network file systems lack them, and a run
  * folder has a lock of its own.
  */
-#ifndef PSANN_CKPT_DRIVER_H
-#define PSANN_CKPT_DRIVER_H
+#ifndef PSANN_BASE_HDF_DRIVER_H
+#define PSANN_BASE_HDF_DRIVER_H
 
 #include <hdf5.h>
 
 /* What went wrong with a file; must live until the file is closed. */
 typedef struct {
   int error; /* errno of the first failure; 0: none */
-} ckpt_fault;
+} hdf_driver_fault;
 
 /* File-access properties of this driver; `fault` starts at 0. Negative when HDF5 fails. The caller closes them with
  * H5Pclose. */
-hid_t ckpt_driver_access(ckpt_fault *fault);
+hid_t hdf_driver_access(hdf_driver_fault *fault);
 
 #endif

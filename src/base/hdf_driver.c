@@ -1,4 +1,4 @@
-#include "ckpt/driver.h"
+#include "base/hdf_driver.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,7 +17,7 @@ typedef struct {
   int descriptor;
   haddr_t eoa, eof; /* end of what is allocated, and of what is written */
   bool writable;
-  ckpt_fault *fault;
+  hdf_driver_fault *fault;
 } driver_file;
 
 enum { LARGEST_TRANSFER = 1 << 30 }; /* pread and pwrite move less than 2 GiB a call */
@@ -29,7 +29,7 @@ static void note(driver_file *f, int error) {
 }
 
 static H5FD_t *driver_open(const char *name, unsigned flags, hid_t access, haddr_t max_address) {
-  ckpt_fault *const *fault = (ckpt_fault *const *)H5Pget_driver_info(access);
+  hdf_driver_fault *const *fault = (hdf_driver_fault *const *)H5Pget_driver_info(access);
   driver_file *f = calloc(1, sizeof *f);
   if (f == NULL || fault == NULL) {
     free(f);
@@ -151,7 +151,7 @@ static const H5FD_class_t driver_class = {
     .name = "psann",
     .maxaddr = (haddr_t)INT64_MAX,
     .fc_degree = H5F_CLOSE_STRONG,
-    .fapl_size = sizeof(ckpt_fault *),
+    .fapl_size = sizeof(hdf_driver_fault *),
     .open = driver_open,
     .close = driver_close,
     .query = driver_query,
@@ -164,7 +164,7 @@ static const H5FD_class_t driver_class = {
     .fl_map = H5FD_FLMAP_DICHOTOMY,
 };
 
-hid_t ckpt_driver_access(ckpt_fault *fault) {
+hid_t hdf_driver_access(hdf_driver_fault *fault) {
   static hid_t driver = H5I_INVALID_HID;
   fault->error = 0;
   if (driver < 0) {
