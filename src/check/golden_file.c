@@ -258,7 +258,7 @@ static status shape_of(golden_file *f, const char *dataset, hid_t id, int *dims,
 }
 
 status golden_file_shape(golden_file *f, const char *dataset, int *dims, int64_t shape[GOLDEN_DIMS]) {
-  hid_t id;
+  hid_t id = H5I_INVALID_HID;
   TRY(open_dataset(f, dataset, &id));
   status result = shape_of(f, dataset, id, dims, shape);
   H5Dclose(id);
@@ -292,7 +292,7 @@ static status read_opened(golden_file *f, const char *dataset, hid_t id, int64_t
 
 static status read_all(golden_file *f, const char *dataset, int64_t count, hid_t memory, H5T_class_t kind,
                        void *values) {
-  hid_t id;
+  hid_t id = H5I_INVALID_HID;
   TRY(open_dataset(f, dataset, &id));
   status result = read_opened(f, dataset, id, count, memory, kind, values);
   H5Dclose(id);
