@@ -35,7 +35,9 @@ status train_step(training *t, step_outcome *previous) {
     TRY(ops->begin_micro_batch(t->w, j));
     TRY(model_train(t->pass, &t->w->source, &batch, &t->losses[j]));
   }
+  double asked = clock_seconds();
   TRY(train_collect(t, previous));
+  double waited = clock_seconds() - asked; /* belongs to the step before */
   TRY(set_step(t, t->state.sequences, lr)); /* the count of updates is known only now */
   TRY(ops->finish(t->w, t->losses, &t->update));
 
@@ -44,7 +46,7 @@ status train_step(training *t, step_outcome *previous) {
   t->state.tokens += t->c->train.batch_tokens;
   t->pending = (step_outcome){.step = t->state.step,
                               .lr = lr,
-                              .seconds = clock_seconds() - start,
+                              .seconds = clock_seconds() - start - waited,
                               .tokens = t->state.tokens,
                               .sequences = t->state.sequences};
   return STATUS_OK;
