@@ -46,6 +46,9 @@ need_packages() {
 
 # Configures the build folder once, with a value for the option `tests` when one is given, and builds.
 build_psann() {
+  if command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ]; then
+    launch/cuda_deps.sh
+  fi
   say "building in $build"
   if [ ! -f "$build/build.ninja" ]; then
     meson setup "$build" ${1:+"-Dtests=$1"}

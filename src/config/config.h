@@ -16,15 +16,18 @@ typedef enum { POSITION_ROPE, POSITION_ALIBI, POSITION_SINUSOIDAL } config_posit
 typedef enum { ACTIVATION_AUTO, ACTIVATION_SINE, ACTIVATION_GELU, ACTIVATION_RELU } config_activation;
 typedef enum { DECAY_ABS, DECAY_RELU, DECAY_NONE } config_decay;
 typedef enum { PADDING_CAUSAL, PADDING_SAME } config_padding;
-typedef enum { DEVICE_AUTO, DEVICE_CPU } config_device;
+typedef enum { DEVICE_AUTO, DEVICE_CPU, DEVICE_CUDA } config_device;
 typedef enum {
   PRECISION_AUTO,
   PRECISION_FP32,
-  PRECISION_FP64
-} config_precision; /* fp64: parity tests only, not an INI value */
+  PRECISION_TF32,
+  PRECISION_BF16,
+  PRECISION_FP16,
+  PRECISION_FP64 /* parity tests only, not an INI value */
+} config_precision;
 typedef enum { RECOMPUTE_NONE, RECOMPUTE_CHEAP, RECOMPUTE_BLOCK } config_recompute;
 typedef enum { STRATEGY_AUTO, STRATEGY_DDP } config_strategy;
-typedef enum { TRANSPORT_AUTO, TRANSPORT_MPI } config_transport;
+typedef enum { TRANSPORT_AUTO, TRANSPORT_MPI, TRANSPORT_NCCL } config_transport;
 
 enum { /* bits of sine_learnable */
        LEARN_AMPLITUDE = 1,
@@ -113,6 +116,9 @@ typedef struct {
   struct {
     int64_t threads;
   } cpu;
+  struct {
+    char *plans; /* "auto" or a path */
+  } gemm;
   /* Which keys were given, in the order of the table, and where ("file:line", "command line"); for messages on unused
    * keys. */
   char **given;

@@ -38,15 +38,15 @@ static const config_choice paddings[] = {
 static const config_choice devices[] = {
     {"auto", DEVICE_AUTO, NULL},
     {"cpu", DEVICE_CPU, NULL},
-    {"cuda", -1, "this build has no CUDA engine; use cpu or auto"},
+    {"cuda", DEVICE_CUDA, NULL},
     {0},
 };
 static const config_choice precisions[] = {
     {"auto", PRECISION_AUTO, NULL},
     {"fp32", PRECISION_FP32, NULL},
-    {"tf32", -1, "the CPU engine computes fp32; use fp32 or auto"},
-    {"bf16", -1, "the CPU engine computes fp32; use fp32 or auto"},
-    {"fp16", -1, "the CPU engine computes fp32; use fp32 or auto"},
+    {"tf32", PRECISION_TF32, NULL},
+    {"bf16", PRECISION_BF16, NULL},
+    {"fp16", PRECISION_FP16, NULL},
     {"fp64", PRECISION_FP64, "only the parity cases of psann_check run in fp64; use fp32 or auto"},
     {0},
 };
@@ -68,7 +68,7 @@ static const config_choice strategies[] = {
 static const config_choice transports[] = {
     {"auto", TRANSPORT_AUTO, NULL},
     {"mpi", TRANSPORT_MPI, NULL},
-    {"nccl", -1, "this build has no CUDA engine; use mpi or auto"},
+    {"nccl", TRANSPORT_NCCL, NULL},
     {0},
 };
 
@@ -115,7 +115,7 @@ const config_key config_keys[] = {
          "Folder of the run: resolved config, log, metrics, checkpoints. Must be given; each run has its own."),
     INTEGER(run, seed, "1337", 0, INT64_MAX, "", CHANGE_REFUSE,
             "Key of all randomness: initial weights, order of the data, dropout."),
-    CHOICE(run, device, "auto", devices, CHANGE_WARN, "Engine that computes. auto is the fastest one of the build."),
+    CHOICE(run, device, "auto", devices, CHANGE_WARN, "Engine that computes. auto: cuda where a GPU is found, otherwise cpu."),
     TEXT(
         run, resume, "auto", false, CHANGE_FREE,
         "auto: continue from the newest whole checkpoint in run.dir, or start when there is none; never: start; or the "
@@ -225,7 +225,7 @@ const config_key config_keys[] = {
     REAL(train, grad_clip, "1", 0, 1e9, "", CHANGE_WARN,
          "Largest norm of the gradient over all tensors. 0: no clipping."),
     FRACTION(train, label_smoothing, "0", CHANGE_WARN, "Weight of the uniform distribution in the training loss."),
-    CHOICE(train, precision, "auto", precisions, CHANGE_REFUSE, "Arithmetic of the model. auto: fp32 on the CPU."),
+    CHOICE(train, precision, "auto", precisions, CHANGE_REFUSE, "Arithmetic of the model. auto: bf16 on a GPU, fp32 on the CPU. Master weights, moments and gradient sums are fp32."),
     CHOICE(
         train, recompute, "none", recomputes, CHANGE_FREE,
         "What the backward pass computes again to save memory: none; cheap: norm and activation outputs; block: whole "
@@ -250,10 +250,14 @@ const config_key config_keys[] = {
     CHOICE(
         parallel, strategy, "auto", strategies, CHANGE_FREE,
         "How ranks share the work. ddp: each has the whole model, gradients are summed. Results do not depend on it."),
-    CHOICE(parallel, transport, "auto", transports, CHANGE_FREE, "What carries gradients and weights between ranks."),
+    CHOICE(parallel, transport, "auto", transports, CHANGE_FREE, "What carries gradients and weights between ranks. auto: nccl on GPUs, mpi on the CPU; mpi on GPUs goes through host memory."),
 
     INTEGER(cpu, threads, "1", 1, 1024, "threads", CHANGE_WARN,
             "Threads of a rank on the CPU. Another number changes the last bits of results."),
+
+    TEXT(gemm, plans, "auto", false, CHANGE_FREE,
+         "Table of the GPU's matrix products: which algorithm serves which shape. What it lacks is timed at start and added. "
+         "auto: psann/gemm_plans.txt in the cache folder. The same table gives the same bits."),
 };
 
 const int config_n_keys = sizeof config_keys / sizeof config_keys[0];

@@ -195,17 +195,8 @@ static status check_checkpoints(const config *c) {
 }
 
 static void resolve_words(config *c) {
-  if (c->run.device == DEVICE_AUTO) {
-    c->run.device = DEVICE_CPU;
-  }
-  if (c->train.precision == PRECISION_AUTO) {
-    c->train.precision = PRECISION_FP32;
-  }
   if (c->parallel.strategy == STRATEGY_AUTO) {
     c->parallel.strategy = STRATEGY_DDP;
-  }
-  if (c->parallel.transport == TRANSPORT_AUTO) {
-    c->parallel.transport = TRANSPORT_MPI;
   }
 }
 

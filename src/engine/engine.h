@@ -313,6 +313,11 @@ typedef struct {
   void (*free)(engine *e, void *p);
   size_t (*scratch_bytes)(const engine *e, const engine_limits *limits);
   status (*prepare)(engine *e, const engine_limits *limits); /* allocates the scratch */
+  /* Plans of the matrix products: which algorithm serves which shape. All three are NULL where an engine has no choice. `tune` times the shapes of a pass that the table lacks; `plans` gives
+   * the table as text (the caller frees it), `read_plans` adds such a text; `origin` names it in messages. The same table gives the same bits. */
+  status (*tune)(engine *e, const engine_limits *limits);
+  status (*plans)(engine *e, char **text);
+  status (*read_plans)(engine *e, const char *text, const char *origin);
 
   /* Streams and events: an event is a number in [0, 64). */
   status (*record)(engine *e, stream_id s, int event);
@@ -356,6 +361,8 @@ struct engine {
   const engine_ops *ops;
   dtype compute, state;
   uint64_t seed;         /* of dropout */
+  int64_t chunk_logits;  /* logits of a chunk of the loss: enough for an efficient product, a small part of a step's memory; part of what identifies a run */
+  bool host_memory;      /* engine memory is the host's: MPI and file code may read it */
   char description[160]; /* for people: "CPU fp32, x86-64-v3, OpenBLAS 0.3.21 Zen, 1 thread" */
 };
 

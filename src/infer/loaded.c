@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "dist/transport.h"
+#include "engine/select.h"
 
 static status read_file(loaded *l, const char *path, const char *device) {
   TRY(checkpoint_open(path, true, &l->k));
@@ -13,12 +15,18 @@ static status read_file(loaded *l, const char *path, const char *device) {
     TRY(config_set(c, "run", "device", device, "--device"));
   }
   TRY(model_create(&c->model, NULL, &l->m));
-  return engine_cpu_create(DTYPE_F32, (int)c->cpu.threads, (uint64_t)c->run.seed, &l->e);
+  if (device != NULL) {
+    c->train.precision = PRECISION_AUTO; /* the file's weights are fp32: any device can compute with them */
+  }
+  TRY(engine_resolve(&c->run.device, &c->train.precision));
+  c->parallel.transport = TRANSPORT_AUTO;
+  TRY(transport_resolve(&l->d, c->run.device, engine_gpus(), &c->parallel.transport));
+  return engine_create(c->run.device, c->train.precision, l->d.local_rank, (int)c->cpu.threads, (uint64_t)c->run.seed, &l->e);
 }
 
 static status fill_store(loaded *l) {
   if (l->d.ranks > 1) {
-    TRY(collectives_mpi_create(&l->d, l->e, &l->c));
+    TRY(transport_create(&l->d, l->k->config->parallel.transport, l->e, &l->c));
   }
   TRY(weight_store_create(l->m, l->e, &l->d, l->c, STRATEGY_AUTO, l->d.ranks, (uint64_t)l->k->config->run.seed, false,
                           &l->w));

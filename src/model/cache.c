@@ -46,9 +46,9 @@ status model_cache_create(const model *m, engine *e, int64_t B, int64_t capacity
   TRY(m->base->check_cache(&m->config));
   int64_t rows = larger(B, smaller(PIECE_ROWS, B * capacity));
   engine_limits limits;
-  model_limits(m, 1, smaller(rows, capacity), &limits);
+  model_limits(m, e, 1, smaller(rows, capacity), &limits);
   TRY(e->ops->prepare(e, &limits));
-  model_limits(m, B, larger(1, rows / B), &limits);
+  model_limits(m, e, B, larger(1, rows / B), &limits);
   TRY(e->ops->prepare(e, &limits));
   model_cache *k = NULL;
   TRY(memory_new(&k, 1, sizeof(model_cache), "generation cache"));

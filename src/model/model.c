@@ -120,16 +120,15 @@ const tensor *model_tensor(const model *m, const char *name, int *unit_index) {
   return NULL;
 }
 
-/* Logits of a chunk: large enough for an efficient product, small enough to be a small part of a step's memory. */
-enum { CHUNK_ELEMENTS = 1 << 23, CHUNK_ROWS = 128 };
+enum { CHUNK_ROWS = 128 };
 
-static int64_t loss_chunk(int64_t rows, int64_t vocab_padded) {
-  int64_t chunk = CHUNK_ELEMENTS / vocab_padded / CHUNK_ROWS * CHUNK_ROWS;
+static int64_t loss_chunk(int64_t logits, int64_t rows, int64_t vocab_padded) {
+  int64_t chunk = logits / vocab_padded / CHUNK_ROWS * CHUNK_ROWS;
   chunk = chunk < CHUNK_ROWS ? CHUNK_ROWS : chunk;
   return chunk < rows ? chunk : rows;
 }
 
-void model_limits(const model *m, int64_t B, int64_t T, engine_limits *limits) {
+void model_limits(const model *m, const engine *e, int64_t B, int64_t T, engine_limits *limits) {
   const config_model *c = &m->config;
   *limits = (engine_limits){.B = B,
                             .T = T,
@@ -138,5 +137,5 @@ void model_limits(const model *m, int64_t B, int64_t T, engine_limits *limits) {
                             .M = c->d_mlp,
                             .V = c->vocab_size,
                             .Vp = m->vocab_padded,
-                            .chunk = loss_chunk(B * T, m->vocab_padded)};
+                            .chunk = loss_chunk(e->chunk_logits, B * T, m->vocab_padded)};
 }

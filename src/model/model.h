@@ -105,7 +105,7 @@ void model_run_free(model_run *r);
 /* The shapes that a pass of B sequences of T asks of the engine, with the rows of a loss chunk (a function of B·T and
  * the vocabulary alone). model_run_create and model_cache_create call engine.prepare with theirs; plans give them to
  * engine.scratch_bytes. */
-void model_limits(const model *m, int64_t B, int64_t T, engine_limits *limits);
+void model_limits(const model *m, const engine *e, int64_t B, int64_t T, engine_limits *limits);
 
 /* Bytes that model_run_create takes from the engine, scratch not counted. */
 size_t model_run_bytes(const model *m, dtype compute, dtype state, const run_spec *spec);

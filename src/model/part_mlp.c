@@ -52,7 +52,7 @@ status mlp_part_backward(const block_call *c, const mlp_part *s, const void *x) 
   const pass *p = c->p;
   ENGINE(p->e, mlp_backward, .B = p->B, .T = p->T, .D = p->m->config.d_model, .M = p->m->config.d_mlp, .x = s->norm.y,
          .z = s->z, .a = p->recompute == RECOMPUTE_CHEAP ? NULL : s->a, .scratch_a = s->a, .scratch_z = p->wide,
-         .w1 = weight_of(c, s->w1), .w2 = weight_of(c, s->w2), .b2 = weight_of(c, s->b2),
+         .w1 = weight_of(c, s->w1), .w2 = weight_of(c, s->w2), .b1 = weight_of(c, s->b1), .b2 = weight_of(c, s->b2),
          .alpha = weight_of(c, s->alpha), .act = act_weights(c, &s->act),
          .dropout = dropout_at(c, p->m->config.dropout, SITE_MLP_OUT), .dy = p->dx, .dx = p->dn,
          .dw1 = grad_of(c, s->w1), .db1 = grad_of(c, s->b1), .dw2 = grad_of(c, s->w2), .db2 = grad_of(c, s->b2),

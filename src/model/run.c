@@ -25,7 +25,7 @@ status model_run_create(const model *m, engine *e, const run_spec *spec, model_r
           "a micro-batch of %lld sequences of %lld tokens has more than %d rows", (long long)spec->B,
           (long long)spec->T, INT32_MAX);
   engine_limits limits;
-  model_limits(m, spec->B, spec->T, &limits);
+  model_limits(m, e, spec->B, spec->T, &limits);
   TRY(e->ops->prepare(e, &limits));
   model_run *r = NULL;
   TRY(memory_new(&r, 1, sizeof(model_run), "pass"));

@@ -25,8 +25,8 @@ static const char USAGE[] =
     "much\n"
     "  golden      runs parity cases; prints a line a case with the largest errors against the recorded values\n"
     "\n"
-    "  --device D     auto, cpu (auto)\n"
-    "  --precision P  fp32, fp64 (fp32)\n"
+    "  --device D     auto, cpu, cuda (auto)\n"
+    "  --precision P  fp32, fp64 (the CPU alone), tf32, bf16, fp16 (a GPU alone); fp32\n"
     "  --help, --version\n"
     "\n"
     "All files are looked at, also after one that fails. Ends with 0 when all is well, 1 when checkpoints differ or a "
@@ -87,15 +87,14 @@ static status each_file(const arguments *a, status (*inspect)(const char *path))
 
 static status golden(const arguments *a, bool *good) {
   config *c;
-  config_precision precision = PRECISION_FP32;
-  if (a->precision != NULL && strcmp(a->precision, "fp64") == 0) {
-    precision = PRECISION_FP64;
-  } else if (a->precision != NULL && strcmp(a->precision, "fp32") != 0 && strcmp(a->precision, "auto") != 0) {
-    USER_ERROR("--precision %s is not one of fp32, fp64; give one of these", a->precision);
-  }
+  bool fp64 = a->precision != NULL && strcmp(a->precision, "fp64") == 0; /* no value of the key: parity cases alone know it */
   TRY(config_new(&c));
   status result = config_set(c, "run", "device", a->device != NULL ? a->device : "auto", "--device");
-  config_device device = c->run.device;
+  if (result == STATUS_OK && !fp64 && a->precision != NULL) {
+    result = config_set(c, "train", "precision", a->precision, "--precision");
+  }
+  config_device device = fp64 && a->device == NULL ? DEVICE_CPU : c->run.device;
+  config_precision precision = fp64 ? PRECISION_FP64 : a->precision != NULL ? c->train.precision : PRECISION_FP32;
   config_free(c);
   return result == STATUS_OK ? golden_run(a->n_files, a->files, device, precision, good) : result;
 }

@@ -23,7 +23,7 @@ static const char USAGE[] =
     "  --micro-batch N  sequences of a batch (the training's)\n"
     "  --seq-len N      tokens of a sequence (the training's)\n"
     "  --json           print one JSON object\n"
-    "  --device D       auto, cpu (the checkpoint's run.device)\n"
+    "  --device D       auto, cpu, cuda (the checkpoint's run.device)\n"
     "  --help, --version\n";
 
 /* The letters are names within this file; only the long forms are options. */

@@ -32,7 +32,7 @@ static const char USAGE[] =
     "  --batch N                prompts that are continued together (16)\n"
     "  --tokens                 print the new token ids in place of text, a line a prompt\n"
     "  --json                   print a JSON object a line: index, prompt, text, prompt_tokens, tokens, end\n"
-    "  --device D               auto, cpu (the checkpoint's run.device)\n"
+    "  --device D               auto, cpu, cuda (the checkpoint's run.device)\n"
     "  --help, --version\n";
 
 /* The letters are names within this file; only the long forms are options. */

@@ -6,6 +6,7 @@
 #include "shard/replicated.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/memory.h"
 #include "shard/reduce.h"
@@ -202,13 +203,36 @@ static status read_state(weight_store *w, int unit_index, state_kind what, void 
   return w->e->ops->synchronize(w->e);
 }
 
+static double value_of(const void *values, dtype type, int64_t i) {
+  return type == DTYPE_F64 ? ((const double *)values)[i] : (double)((const float *)values)[i];
+}
+
+/* To the nearest bf16, ties to even; not-a-number stays one. */
+static uint16_t to_bf16(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  if (x != x) {
+    return (uint16_t)(bits >> 16 | 0x40);
+  }
+  return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+}
+
 static void convert(void *to, dtype to_type, const void *from, dtype from_type, int64_t count) {
   for (int64_t i = 0; i < count; i++) {
-    double x = from_type == DTYPE_F64 ? ((const double *)from)[i] : (double)((const float *)from)[i];
-    if (to_type == DTYPE_F64) {
-      ((double *)to)[i] = x;
-    } else {
-      ((float *)to)[i] = (float)x;
+    double x = value_of(from, from_type, i);
+    switch (to_type) {
+      case DTYPE_F64:
+        ((double *)to)[i] = x;
+        break;
+      case DTYPE_F32:
+        ((float *)to)[i] = (float)x;
+        break;
+      case DTYPE_BF16:
+        ((uint16_t *)to)[i] = to_bf16((float)x);
+        break;
+      case DTYPE_F16:
+        ((_Float16 *)to)[i] = (_Float16)x;
+        break;
     }
   }
 }

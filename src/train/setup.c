@@ -8,8 +8,11 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "dist/transport.h"
+#include "engine/select.h"
 #include "report/version.h"
 #include "train/micro_batch.h"
+#include "train/plans.h"
 #include "train/resume.h"
 
 /* Config. */
@@ -20,7 +23,12 @@ static status read_config(training *t) {
   for (int i = 0; i < t->request->n_overrides; i++) {
     TRY(config_override(t->c, t->request->overrides[i]));
   }
-  return config_resolve(t->c);
+  TRY(config_resolve(t->c));
+  TRY(engine_resolve(&t->c->run.device, &t->c->train.precision));
+  if (t->c->train.precision == PRECISION_FP16) {
+    USER_ERROR("train.precision = fp16 needs a loss scale that follows the gradients, which this version does not have; use bf16 (or auto)");
+  }
+  return transport_resolve(t->d, t->c->run.device, engine_gpus(), &t->c->parallel.transport);
 }
 
 /* All ranks must have the same values; the message names the first key that differs. */
@@ -97,7 +105,7 @@ static status build_model(training *t) {
         "nothing about a language model");
   }
   TRY(model_create(&c->model, c->train.decay_exclude, &t->m));
-  return engine_cpu_create(DTYPE_F32, (int)c->cpu.threads, (uint64_t)c->run.seed, &t->e);
+  return engine_create(c->run.device, c->train.precision, engine_gpus() > 0 ? t->d->local_rank % engine_gpus() : 0, (int)c->cpu.threads, (uint64_t)c->run.seed, &t->e);
 }
 
 static run_spec training_spec(const training *t) {
@@ -117,7 +125,7 @@ static void make_plan(training *t) {
   const config *c = t->c;
   run_spec spec = training_spec(t);
   engine_limits limits;
-  model_limits(t->m, spec.B, spec.T, &limits);
+  model_limits(t->m, t->e, spec.B, spec.T, &limits);
   t->plan = (memory_plan){0};
   weight_store_plan(t->m, t->e->compute, t->e->state, t->d->ranks, c->parallel.strategy, t->micro_batches, true,
                     &t->plan);
@@ -128,6 +136,10 @@ static void make_plan(training *t) {
   plan_add(&t->plan, "scratch", (double)t->e->ops->scratch_bytes(t->e, &limits));
   plan_add(&t->plan, "tokens", 3.0 * (double)batch_bytes(t));
   t->memory_available = t->machine.memory_available / t->d->local_ranks;
+  if (c->run.device == DEVICE_CUDA) {
+    int sharing = (t->d->local_ranks + engine_gpus() - 1) / engine_gpus();
+    t->memory_available = engine_gpu_memory_free(t->d->local_rank % engine_gpus()) / sharing;
+  }
 }
 
 static status compare_memory(const training *t) {
@@ -236,8 +248,12 @@ static status open_files(training *t) {
 
 status training_start(training *t) {
   if (t->d->ranks > 1) {
-    TRY(dist_agree(t->d, collectives_mpi_create(t->d, t->e, &t->exchange)));
+    TRY(dist_agree(t->d, transport_create(t->d, t->c->parallel.transport, t->e, &t->exchange)));
   }
+  run_spec spec = training_spec(t);
+  engine_limits limits;
+  model_limits(t->m, t->e, spec.B, spec.T, &limits);
+  TRY(plans_share(t->d, t->e, &limits, t->c->gemm.plans));
   TRY(dist_agree(t->d, allocate(t)));
   TRY(resume_load(t));
   return dist_agree(t->d, open_files(t));

@@ -100,7 +100,7 @@ expect 0 "PASS" golden "$golden"
 expect 0 "PASS" golden --precision fp64 --device cpu "$golden"
 expect 1 "FAIL" golden "$work/text.h5" "$golden"
 also "PASS"
-expect 2 "--precision bf16" golden --precision bf16 "$golden"
+expect 2 "bf16, but the CPU engine computes fp32" golden --device cpu --precision bf16 "$golden"
 expect 2 "cuda" golden --device cuda "$golden"
 expect 2 "at least one file" golden
 

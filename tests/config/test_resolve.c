@@ -13,8 +13,8 @@ static void derived_values(void **state) {
   assert_true(c->train.min_lr == c->train.lr / 10);
   assert_int_equal(c->train.warmup_steps, 100);
   assert_int_equal(c->train.micro_batch, 0);
-  assert_int_equal(c->run.device, DEVICE_CPU);
-  assert_int_equal(c->train.precision, PRECISION_FP32);
+  assert_int_equal(c->run.device, DEVICE_AUTO); /* the machine decides: engine_resolve */
+  assert_int_equal(c->train.precision, PRECISION_AUTO);
   assert_int_equal(c->parallel.strategy, STRATEGY_DDP);
   config_free(c);
   c = resolved_config(REQUIRED "[model]\nbase = transformer\nd_mlp = 77\n");

@@ -378,7 +378,7 @@ static size_t run_bytes(const model *m, dtype type, run_spec spec) {
   engine *e;
   GOOD(engine_cpu_create(type, 1, 1, &e));
   engine_limits limits;
-  model_limits(m, spec.B, spec.T, &limits);
+  model_limits(m, e, spec.B, spec.T, &limits);
   GOOD(e->ops->prepare(e, &limits)); /* scratch is not counted */
   const engine_ops *ops = e->ops;
   engine_ops counting = *ops;

@@ -96,6 +96,7 @@ class BadInputs(TrainCase):
             ("train.micro_batch=0", r"train\.micro_batch"),
             ("train.beta2=1", r"train\.beta2"),
             ("train.precision=bf16", r"precision.*fp32"),
+            ("parallel.transport=nccl", r"nccl.*run\.device is cpu"),
             ("train.recompute=all", r"recompute.*none.*cheap.*block"),
             ("train.min_lr=1", r"min_lr = 1 is above train\.lr"),
             ("train.decay_exclude=nothing_like_this", r"nothing_like_this"),

@@ -175,6 +175,8 @@ status engine_cpu_create_variant(const engine_variant *variant, int threads, uin
   cpu->base.ops = variant->ops;
   cpu->base.compute = cpu->base.state = variant->compute;
   cpu->base.seed = seed;
+  cpu->base.host_memory = true;
+  cpu->base.chunk_logits = 1 << 23;
   openblas_set_num_threads(threads);
   char version[32];
   openblas_version(version, sizeof version);

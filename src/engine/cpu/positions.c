@@ -15,6 +15,13 @@ static int64_t grown(int64_t have, int64_t need) {
   return n;
 }
 
+float rope_frequency(int64_t i, int64_t half) { return 1.0f / (float)pow(10000.0, (double)((float)i / (float)half)); }
+
+float sinusoid_frequency(int64_t i, int64_t D) {
+  float step = (float)(-log(10000.0) / (double)D);
+  return (float)exp((double)((float)i * step));
+}
+
 status rope_table_cover(rope_table *t, int64_t h, int64_t positions) {
   if (t->h == h && t->positions >= positions) {
     return STATUS_OK;
@@ -25,7 +32,7 @@ status rope_table_cover(rope_table *t, int64_t h, int64_t positions) {
   TRY(memory_new(&t->cosines, (size_t)(n * half), sizeof(float), "the cosines of RoPE"));
   TRY(memory_new(&t->sines, (size_t)(n * half), sizeof(float), "the sines of RoPE"));
   for (int64_t i = 0; i < half; i++) {
-    float frequency = 1.0f / (float)pow(10000.0, (double)((float)i / (float)half));
+    float frequency = rope_frequency(i, half);
     for (int64_t p = 0; p < n; p++) {
       float angle = (float)p * frequency;
       t->cosines[p * half + i] = (float)cos((double)angle);
@@ -50,9 +57,8 @@ status sinusoid_table_cover(sinusoid_table *t, int64_t D, int64_t positions) {
   int64_t n = grown(t->D == D ? t->positions : 0, positions);
   sinusoid_table_free(t);
   TRY(memory_new(&t->values, (size_t)(n * D), sizeof(float), "the sinusoidal encoding"));
-  float step = (float)(-log(10000.0) / (double)D);
   for (int64_t i = 0; i < D; i += 2) {
-    float frequency = (float)exp((double)((float)i * step));
+    float frequency = sinusoid_frequency(i, D);
     for (int64_t p = 0; p < n; p++) {
       float angle = (float)p * frequency;
       t->values[p * D + i] = (float)sin((double)angle);

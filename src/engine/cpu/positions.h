@@ -33,4 +33,8 @@ int64_t positions_needed(const int32_t *past, int64_t B, int64_t T);
 /* ALiBi's slope of head i of H. */
 float alibi_slope(int64_t i, int64_t H);
 
+/* Angle per position of pair i of a head with `half` pairs, and of elements i, i + 1 (i even) of the sinusoidal encoding: fp32 values formed as the reference forms them. */
+float rope_frequency(int64_t i, int64_t half);
+float sinusoid_frequency(int64_t i, int64_t D);
+
 #endif

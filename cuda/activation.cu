@@ -1,0 +1,200 @@
+// The activation as one pass with its bias: forward, and backward with the sums over rows for the parameters' gradients.
+//
+// A thread keeps VEC neighbouring features for all its rows, so the raw parameters are read and passed through softplus once. Rows are cut into ROW_BLOCKS blocks; a block's sums are added
+// over its warps in a fixed order and written as partial sums, which act_finish adds in block order.
+#include "activation.cuh"
+#include "device.cuh"
+#include "kernels.h"
+
+namespace {
+
+enum { WARPS = 8, THREADS = WARPS * WARP, SUMS = 5 };
+
+struct feature_inputs {
+  const float *amplitude, *frequency, *damping, *bias;
+  act_bounds bounds;
+};
+
+template <int KIND, int VEC>
+__device__ __forceinline__ void load_features(const feature_inputs &in, int64_t column, sine_feature (&p)[VEC], float (&bias)[VEC]) {
+#pragma unroll
+  for (int i = 0; i < VEC; i++) {
+    bias[i] = in.bias ? in.bias[column + i] : 0.0f;
+    if (KIND == ACT_SINE) p[i] = sine_of(in.amplitude[column + i], in.frequency[column + i], in.damping[column + i], in.bounds);
+  }
+}
+
+template <typename T, int VEC, int KIND, int DECAY>
+__global__ void __launch_bounds__(THREADS) act_forward(int64_t N, int64_t F, feature_inputs in, const T *z, T *a) {
+  int64_t column = ((int64_t)blockIdx.x * WARP + threadIdx.x % WARP) * VEC;
+  if (column >= F) return;
+  sine_feature p[VEC];
+  float bias[VEC];
+  load_features<KIND, VEC>(in, column, p, bias);
+  for (int64_t row = (int64_t)blockIdx.y * WARPS + threadIdx.x / WARP; row < N; row += (int64_t)gridDim.y * WARPS) {
+    float x[VEC];
+    load_pack<T, VEC>(z + row * F + column, x);
+#pragma unroll
+    for (int i = 0; i < VEC; i++) x[i] = act_value<KIND, DECAY>(p[i], x[i] + bias[i]);
+    store_pack<T, VEC>(a + row * F + column, x);
+  }
+}
+
+template <typename T, int VEC, int KIND, int DECAY>
+__global__ void __launch_bounds__(THREADS) act_backward(int64_t N, int64_t F, feature_inputs in, const T *z, const T *da, const float *alpha, T *dz, T *a, float *partial) {
+  __shared__ float sums[WARPS][SUMS][WARP * VEC];
+  int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+  int64_t column = ((int64_t)blockIdx.x * WARP + lane) * VEC;
+  bool inside = column < F;
+  float scale = alpha ? *alpha : 1.0f;
+  float total[SUMS][VEC] = {};
+  if (inside) {
+    sine_feature p[VEC];
+    float bias[VEC];
+    load_features<KIND, VEC>(in, column, p, bias);
+    int64_t rows = (N + ROW_BLOCKS - 1) / ROW_BLOCKS, first = blockIdx.y * rows, end = min(first + rows, N);
+    for (int64_t row = first + warp; row < end; row += WARPS) {
+      float x[VEC], g[VEC];
+      load_pack<T, VEC>(z + row * F + column, x);
+      load_pack<T, VEC>(da + row * F + column, g);
+      float y[VEC];
+#pragma unroll
+      for (int i = 0; i < VEC; i++) {
+        act_slopes s = act_derivatives<KIND, DECAY>(p[i], x[i] + bias[i]);
+        if (a) y[i] = act_value<KIND, DECAY>(p[i], x[i] + bias[i]); // as the forward computes it, to the bit
+        total[4][i] += s.y * g[i];
+        g[i] *= scale;
+        if (KIND == ACT_SINE) {
+          total[0][i] += g[i] * s.A;
+          total[1][i] += g[i] * s.f;
+          total[2][i] += g[i] * s.d;
+        }
+        g[i] *= s.z;
+        total[3][i] += g[i];
+      }
+      store_pack<T, VEC>(dz + row * F + column, g);
+      if (a) store_pack<T, VEC>(a + row * F + column, y);
+    }
+  }
+#pragma unroll
+  for (int k = 0; k < SUMS; k++)
+#pragma unroll
+    for (int i = 0; i < VEC; i++) sums[warp][k][i * WARP + lane] = total[k][i];
+  __syncthreads();
+  for (int e = threadIdx.x; e < SUMS * WARP * VEC; e += THREADS) {
+    int k = e / (WARP * VEC), j = e % (WARP * VEC);
+    int64_t feature = (int64_t)blockIdx.x * WARP * VEC + (int64_t)(j % WARP) * VEC + j / WARP;
+    float sum = 0;
+#pragma unroll
+    for (int w = 0; w < WARPS; w++) sum += sums[w][k][j];
+    if (feature < F) partial[((int64_t)blockIdx.y * SUMS + k) * F + feature] = sum;
+  }
+}
+
+struct finish_outputs {
+  float *amplitude, *frequency, *damping, *bias, *dots;
+};
+
+__global__ void act_finish(int64_t F, feature_inputs in, bool sine, const float *partial, finish_outputs out) {
+  int64_t j = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+  if (j >= F) return;
+  float sum[SUMS] = {};
+  for (int b = 0; b < ROW_BLOCKS; b++)
+#pragma unroll
+    for (int k = 0; k < SUMS; k++) sum[k] += partial[((int64_t)b * SUMS + k) * F + j];
+  if (sine) {
+    const act_bounds &c = in.bounds;
+    // A clamped parameter gets no gradient; both ends of the range still count as inside.
+    float A = in.amplitude[j], f = in.frequency[j], d = in.damping[j];
+    float vA = softplus(A), vf = softplus(f) + 1e-6f, vd = softplus(d);
+    if (out.amplitude) out.amplitude[j] = vA >= c.amplitude_lo && vA <= c.amplitude_hi ? softplus_slope(A) * sum[0] : 0.0f;
+    if (out.frequency) out.frequency[j] = vf >= c.frequency_lo && vf <= c.frequency_hi ? softplus_slope(f) * sum[1] : 0.0f;
+    if (out.damping) out.damping[j] = vd >= c.damping_lo && vd <= c.damping_hi ? softplus_slope(d) * sum[2] : 0.0f;
+  }
+  if (out.bias) out.bias[j] = sum[3];
+  if (out.dots) out.dots[j] = sum[4];
+}
+
+// One block: the order is fixed by the thread count.
+__global__ void __launch_bounds__(1024) alpha_grad(int64_t M, const float *dots, int64_t D, const float *b2, const float *column_sums, float *dalpha) {
+  __shared__ double shared[32];
+  double sum = 0;
+  for (int64_t i = threadIdx.x; i < M; i += 1024) sum += dots[i];
+  for (int64_t i = threadIdx.x; i < D; i += 1024) sum += (double)b2[i] * column_sums[i];
+  sum = block_sum<32>(sum, shared);
+  if (threadIdx.x == 0) *dalpha = (float)sum;
+}
+
+feature_inputs inputs_of(const act_spec *act, const void *bias) {
+  return {(const float *)act->amplitude, (const float *)act->frequency, (const float *)act->damping, (const float *)bias, bounds_of(act)};
+}
+
+// Calls `use` with the compile-time kind and decay of `act`.
+template <typename Use>
+void with_activation(const act_spec *act, Use use) {
+  if (act->kind == ACT_GELU) {
+    use.template operator()<ACT_GELU, ACT_DECAY_NONE>();
+  } else if (act->kind == ACT_RELU) {
+    use.template operator()<ACT_RELU, ACT_DECAY_NONE>();
+  } else if (act->decay == ACT_DECAY_ABS) {
+    use.template operator()<ACT_SINE, ACT_DECAY_ABS>();
+  } else if (act->decay == ACT_DECAY_RELU) {
+    use.template operator()<ACT_SINE, ACT_DECAY_RELU>();
+  } else {
+    use.template operator()<ACT_SINE, ACT_DECAY_NONE>();
+  }
+}
+
+template <typename T, int VEC>
+void forward(const launch *l, int64_t N, int64_t F, const act_spec *act, const void *bias, const void *z, void *a) {
+  int64_t columns = (F + WARP * VEC - 1) / (WARP * VEC), rows = (N + WARPS - 1) / WARPS;
+  dim3 grid((unsigned)columns, (unsigned)(rows < 512 ? rows : 512));
+  feature_inputs in = inputs_of(act, bias);
+  with_activation(act, [&]<int KIND, int DECAY>() { act_forward<T, VEC, KIND, DECAY><<<grid, THREADS, 0, l->stream>>>(N, F, in, (const T *)z, (T *)a); });
+}
+
+template <typename T, int VEC>
+void backward(const launch *l, int64_t N, int64_t F, const act_spec *act, const void *bias, const void *z, const void *da, const void *alpha, void *dz, void *a, float *partial) {
+  dim3 grid((unsigned)((F + WARP * VEC - 1) / (WARP * VEC)), ROW_BLOCKS);
+  feature_inputs in = inputs_of(act, bias);
+  with_activation(act, [&]<int KIND, int DECAY>() {
+    act_backward<T, VEC, KIND, DECAY><<<grid, THREADS, 0, l->stream>>>(N, F, in, (const T *)z, (const T *)da, (const float *)alpha, (T *)dz, (T *)a, partial);
+  });
+}
+
+}  // namespace
+
+cudaError_t launch_act_forward(const launch *l, int64_t N, int64_t F, const act_spec *act, const void *bias, const void *z, void *a) {
+  if (l->compute == DTYPE_F32) {
+    F % 4 == 0 ? forward<float, 4>(l, N, F, act, bias, z, a) : forward<float, 1>(l, N, F, act, bias, z, a);
+  } else if (l->compute == DTYPE_BF16) {
+    F % 8 == 0 ? forward<__nv_bfloat16, 8>(l, N, F, act, bias, z, a) : forward<__nv_bfloat16, 1>(l, N, F, act, bias, z, a);
+  } else {
+    F % 8 == 0 ? forward<__half, 8>(l, N, F, act, bias, z, a) : forward<__half, 1>(l, N, F, act, bias, z, a);
+  }
+  return cudaGetLastError();
+}
+
+// Four features a thread: eight would need 40 KiB of shared memory and more registers than keep the SM full.
+cudaError_t launch_act_backward(const launch *l, int64_t N, int64_t F, const act_spec *act, const void *bias, const void *z, const void *da, const void *alpha, void *dz, void *a, float *partial) {
+  bool wide = F % 4 == 0;
+  if (l->compute == DTYPE_F32) {
+    wide ? backward<float, 4>(l, N, F, act, bias, z, da, alpha, dz, a, partial) : backward<float, 1>(l, N, F, act, bias, z, da, alpha, dz, a, partial);
+  } else if (l->compute == DTYPE_BF16) {
+    wide ? backward<__nv_bfloat16, 4>(l, N, F, act, bias, z, da, alpha, dz, a, partial) : backward<__nv_bfloat16, 1>(l, N, F, act, bias, z, da, alpha, dz, a, partial);
+  } else {
+    wide ? backward<__half, 4>(l, N, F, act, bias, z, da, alpha, dz, a, partial) : backward<__half, 1>(l, N, F, act, bias, z, da, alpha, dz, a, partial);
+  }
+  return cudaGetLastError();
+}
+
+cudaError_t launch_act_finish(const launch *l, int64_t F, const act_spec *act, const float *partial, const act_grads *grads, void *dbias, float *dots) {
+  finish_outputs out = {(float *)grads->amplitude, (float *)grads->frequency, (float *)grads->damping, (float *)dbias, dots};
+  act_finish<<<(unsigned)((F + 127) / 128), 128, 0, l->stream>>>(F, inputs_of(act, NULL), act->kind == ACT_SINE, partial, out);
+  return cudaGetLastError();
+}
+
+cudaError_t launch_alpha_grad(const launch *l, int64_t M, const float *dots, int64_t D, const void *b2, const float *column_sums, void *dalpha) {
+  alpha_grad<<<1, 1024, 0, l->stream>>>(M, dots, D, (const float *)b2, column_sums, (float *)dalpha);
+  return cudaGetLastError();
+}

@@ -1,0 +1,141 @@
+/* NCCL moves, and never adds: sums are made by our own kernels in tree order (shard/reduce.h), so an exchange is sends and receives of slices. Before an exchange STREAM_COMM waits for what STREAM_MAIN
+ * has issued so far; `wait` makes STREAM_MAIN wait for the exchanges. The host waits for neither.
+ */
+#include "collectives_nccl.h"
+
+#include <nccl.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/memory.h"
+#include "check.h"
+#include "cuda_engine.h"
+
+enum { EVENT_DATA_READY = 62, EVENT_EXCHANGED = 63 }; /* of the engine's events */
+
+#define NCCL(call)                                                                         \
+  do {                                                                                     \
+    ncclResult_t nccl_result_ = (call);                                                    \
+    if (nccl_result_ != ncclSuccess) {                                                     \
+      FAIL("%s: %s (%s)", #call, ncclGetErrorString(nccl_result_), ncclGetLastError(NULL)); \
+    }                                                                                      \
+  } while (0)
+
+typedef struct {
+  collectives base;
+  engine *e;
+  ncclComm_t comm;
+  cudaStream_t stream;
+} nccl_collectives;
+
+static ncclDataType_t nccl_type(dtype t) { return t == DTYPE_F64 ? ncclFloat64 : t == DTYPE_F32 ? ncclFloat32 : t == DTYPE_BF16 ? ncclBfloat16 : ncclFloat16; }
+
+static status begin(nccl_collectives *c) {
+  TRY(c->e->ops->record(c->e, STREAM_MAIN, EVENT_DATA_READY));
+  return c->e->ops->wait(c->e, STREAM_COMM, EVENT_DATA_READY);
+}
+
+static bool equal_slices(const int64_t *starts, int ranks) {
+  for (int r = 1; r < ranks; r++) {
+    if (starts[r + 1] - starts[r] != starts[1] - starts[0]) {
+      return false;
+    }
+  }
+  return true;
+}
+
+static status all_gather(collectives *base, void *buffer, dtype type, const int64_t *starts) {
+  nccl_collectives *c = (nccl_collectives *)base;
+  char *bytes = buffer;
+  size_t size = dtype_size(type);
+  TRY(begin(c));
+  if (equal_slices(starts, base->d->ranks)) {
+    NCCL(ncclAllGather(bytes + (size_t)starts[base->d->rank] * size, buffer, (size_t)(starts[1] - starts[0]), nccl_type(type), c->comm, c->stream));
+    return STATUS_OK;
+  }
+  NCCL(ncclGroupStart());
+  for (int r = 0; r < base->d->ranks; r++) {
+    char *slice = bytes + (size_t)starts[r] * size;
+    if (starts[r + 1] > starts[r]) {
+      NCCL(ncclBroadcast(slice, slice, (size_t)(starts[r + 1] - starts[r]), nccl_type(type), r, c->comm, c->stream));
+    }
+  }
+  NCCL(ncclGroupEnd());
+  return STATUS_OK;
+}
+
+static status all_to_all(collectives *base, const void *buffer, dtype type, const int64_t *starts, void *parts) {
+  nccl_collectives *c = (nccl_collectives *)base;
+  size_t size = dtype_size(type);
+  int rank = base->d->rank;
+  int64_t own = starts[rank + 1] - starts[rank];
+  TRY(begin(c));
+  NCCL(ncclGroupStart());
+  for (int r = 0; r < base->d->ranks; r++) {
+    if (r == rank) {
+      continue;
+    }
+    if (starts[r + 1] > starts[r]) {
+      NCCL(ncclSend((const char *)buffer + (size_t)starts[r] * size, (size_t)(starts[r + 1] - starts[r]), nccl_type(type), r, c->comm, c->stream));
+    }
+    if (own > 0) {
+      NCCL(ncclRecv((char *)parts + (size_t)(r * own) * size, (size_t)own, nccl_type(type), r, c->comm, c->stream));
+    }
+  }
+  NCCL(ncclGroupEnd());
+  return c->e->ops->copy(c->e, STREAM_COMM, COPY_INSIDE, (char *)parts + (size_t)(rank * own) * size, (const char *)buffer + (size_t)starts[rank] * size, (size_t)own * size);
+}
+
+static status wait_all(collectives *base) {
+  nccl_collectives *c = (nccl_collectives *)base;
+  TRY(c->e->ops->record(c->e, STREAM_COMM, EVENT_EXCHANGED));
+  return c->e->ops->wait(c->e, STREAM_MAIN, EVENT_EXCHANGED);
+}
+
+static void destroy(collectives *base) {
+  nccl_collectives *c = (nccl_collectives *)base;
+  if (c->comm != NULL) {
+    ncclCommDestroy(c->comm);
+  }
+  free(c);
+}
+
+static const collectives_ops nccl_ops = {destroy, all_gather, all_to_all, wait_all};
+
+static status connect_ranks(nccl_collectives *c, const dist *d) {
+  ncclUniqueId id;
+  void *data = &id;
+  size_t bytes = sizeof id;
+  if (d->rank == 0) {
+    NCCL(ncclGetUniqueId(&id));
+  } else {
+    data = NULL;
+  }
+  TRY(dist_broadcast(d, &data, &bytes));
+  ncclUniqueId shared = *(ncclUniqueId *)data;
+  if (d->rank != 0) {
+    free(data);
+  }
+  NCCL(ncclCommInitRank(&c->comm, d->ranks, shared, d->rank));
+  return STATUS_OK;
+}
+
+status collectives_nccl_create(const dist *d, engine *e, collectives **out) {
+  *out = NULL;
+  nccl_collectives *c;
+  TRY(memory_new(&c, 1, sizeof *c, "collectives"));
+  c->base.ops = &nccl_ops;
+  c->base.d = d;
+  c->e = e;
+  c->stream = engine_cuda_stream(e, STREAM_COMM);
+  status s = connect_ranks(c, d);
+  if (s != STATUS_OK) {
+    destroy(&c->base);
+    return s;
+  }
+  int version = 0;
+  ncclGetVersion(&version);
+  snprintf(c->base.description, sizeof c->base.description, "NCCL %d.%d.%d", version / 10000, version / 100 % 100, version % 100);
+  *out = &c->base;
+  return STATUS_OK;
+}

@@ -1,0 +1,105 @@
+// What the kernels share: element types, 16-byte packs, reductions in a fixed order, dropout's mask.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <stdint.h>
+
+#include "base/philox.h"
+
+enum { WARP = 32 };
+
+__device__ __forceinline__ float to_float(float x) { return x; }
+__device__ __forceinline__ float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }
+__device__ __forceinline__ float to_float(__half x) { return __half2float(x); }
+
+template <typename T>
+__device__ __forceinline__ T from_float(float x);
+template <>
+__device__ __forceinline__ float from_float<float>(float x) { return x; }
+template <>
+__device__ __forceinline__ __nv_bfloat16 from_float<__nv_bfloat16>(float x) { return __float2bfloat16_rn(x); }
+template <>
+__device__ __forceinline__ __half from_float<__half>(float x) { return __float2half_rn(x); }
+
+// COUNT elements that move as one access (16 bytes when COUNT = 16 / sizeof(T)).
+template <typename T, int COUNT>
+struct alignas(sizeof(T) * COUNT) pack {
+  T v[COUNT];
+};
+
+// Loads COUNT elements as fp32. p must be aligned to the pack.
+template <typename T, int COUNT>
+__device__ __forceinline__ void load_pack(const T *p, float (&out)[COUNT]) {
+  pack<T, COUNT> q = *reinterpret_cast<const pack<T, COUNT> *>(p);
+#pragma unroll
+  for (int i = 0; i < COUNT; i++) out[i] = to_float(q.v[i]);
+}
+
+template <typename T, int COUNT>
+__device__ __forceinline__ void store_pack(T *p, const float (&in)[COUNT]) {
+  pack<T, COUNT> q;
+#pragma unroll
+  for (int i = 0; i < COUNT; i++) q.v[i] = from_float<T>(in[i]);
+  *reinterpret_cast<pack<T, COUNT> *>(p) = q;
+}
+
+// Sum over a warp in a fixed tree; every lane gets it.
+__device__ __forceinline__ float warp_sum(float x) {
+#pragma unroll
+  for (int d = WARP / 2; d > 0; d /= 2) x += __shfl_xor_sync(0xffffffffu, x, d);
+  return x;
+}
+
+__device__ __forceinline__ double warp_sum(double x) {
+#pragma unroll
+  for (int d = WARP / 2; d > 0; d /= 2) x += __shfl_xor_sync(0xffffffffu, x, d);
+  return x;
+}
+
+__device__ __forceinline__ float warp_max(float x) {
+#pragma unroll
+  for (int d = WARP / 2; d > 0; d /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, d));
+  return x;
+}
+
+// Sum over a block of WARPS warps in a fixed order; every thread gets it. `shared` holds WARPS elements; the block may use it again after the next barrier.
+template <int WARPS, typename T>
+__device__ __forceinline__ T block_sum(T x, T *shared) {
+  x = warp_sum(x);
+  if (WARPS == 1) return x;
+  if (threadIdx.x % WARP == 0) shared[threadIdx.x / WARP] = x;
+  __syncthreads();
+  T total = 0;
+#pragma unroll
+  for (int w = 0; w < WARPS; w++) total += shared[w];
+  __syncthreads();
+  return total;
+}
+
+// Philox4x32-10, as base/philox.h.
+__device__ __forceinline__ uint4 device_philox(uint64_t seed, uint32_t purpose, uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3) {
+  uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32) ^ (purpose * 0x9E3779B9u);
+#pragma unroll
+  for (int round = 0; round < 10; round++) {
+    uint32_t h0 = __umulhi(0xD2511F53u, c0), l0 = 0xD2511F53u * c0;
+    uint32_t h1 = __umulhi(0xCD9E8D57u, c2), l1 = 0xCD9E8D57u * c2;
+    c0 = h1 ^ c1 ^ k0;
+    c2 = h0 ^ c3 ^ k1;
+    c1 = l1;
+    c3 = l0;
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
+  }
+  return make_uint4(c0, c1, c2, c3);
+}
+
+// Factors (0 or 1/(1 − p)) of the four elements 4·quad … 4·quad + 3 of a sequence.
+__device__ __forceinline__ float4 dropout_factors(uint64_t seed, float p, uint32_t site, int64_t sequence, uint32_t quad) {
+  uint4 r = device_philox(seed, PHILOX_DROPOUT, (uint32_t)sequence, (uint32_t)((uint64_t)sequence >> 32), site, quad);
+  float keep = 1.0f / (1.0f - p);
+  return make_float4((float)(r.x >> 8) * 0x1p-24f < p ? 0.0f : keep, (float)(r.y >> 8) * 0x1p-24f < p ? 0.0f : keep,
+                     (float)(r.z >> 8) * 0x1p-24f < p ? 0.0f : keep, (float)(r.w >> 8) * 0x1p-24f < p ? 0.0f : keep);
+}
+
+__device__ __forceinline__ float component(const float4 &f, int i) { return i == 0 ? f.x : i == 1 ? f.y : i == 2 ? f.z : f.w; }

@@ -1,0 +1,45 @@
+/* Matrix products through cuBLASLt. A plan (algorithm) belongs to a shape, its types and layouts; it is taken from a table, or chosen once: timed where the engine may time, otherwise the library's
+ * first suggestion. Every product of a shape then uses the same algorithm, without split-K, whether it overwrites or accumulates, so its bits depend on the plan alone.
+ */
+#ifndef PSANN_CUDA_GEMM_H
+#define PSANN_CUDA_GEMM_H
+
+#include <cuda_runtime_api.h>
+#include <stdbool.h>
+
+#include "engine/engine.h"
+
+typedef enum {
+  GEMM_FORWARD,     /* out (n, m) = x (n, k) · w (m, k)ᵀ */
+  GEMM_DATA_GRAD,   /* out (n, m) = dy (n, k) · w (k, m) */
+  GEMM_WEIGHT_GRAD, /* out (n, m) = dy (k, n)ᵀ · x (k, m) */
+} gemm_kind;
+
+typedef enum { MATH_PEDANTIC, MATH_TF32, MATH_HALF } gemm_math;
+
+typedef struct {
+  gemm_kind kind;
+  int64_t n, m, k;
+  dtype in, out;
+  const void *left, *right; /* x, dy, dy | w, w, x */
+  void *result;
+  const float *alpha; /* device scalar; NULL: 1 */
+  bool accumulate;    /* result += … */
+} gemm_args;
+
+typedef struct gemm gemm;
+
+status gemm_create(size_t workspace_bytes, gemm_math math, gemm **out);
+void gemm_free(gemm *g);
+size_t gemm_workspace(const gemm *g);
+
+/* Whether shapes that the table lacks are timed on the operands of their first call, or get the library's first suggestion, as a shape does whose first call accumulates. */
+void gemm_allow_timing(gemm *g, bool allowed);
+
+status gemm_run(gemm *g, cudaStream_t stream, const gemm_args *a);
+
+/* The table as text, one plan a line, sorted; the caller frees it. Reading adds plans; a line of another GPU or library version is passed over. */
+status gemm_table_text(const gemm *g, char **text);
+status gemm_table_read(gemm *g, const char *text, const char *origin);
+
+#endif

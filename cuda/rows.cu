@@ -1,0 +1,290 @@
+// One pass over the rows of an (N, D) activation: a source (embedding, residual sum, or the activation itself), then the norm of what it gave.
+//
+// A row belongs to THREADS threads, each holding PACKS packs of VEC elements in registers: one read, one write, one more write for the norm.
+#include "device.cuh"
+#include "kernels.h"
+
+namespace {
+
+enum { SOURCE_EMBED, SOURCE_RESIDUAL, SOURCE_PLAIN };
+
+struct row_args {
+  int64_t N, T, D;
+  // SOURCE_EMBED
+  const int32_t *tokens, *past;
+  const float *frequencies; /* of the sinusoidal encoding; NULL: none */
+  // SOURCE_RESIDUAL: product, bias, alpha, dropout; x is the embedding, the residual or the activation.
+  const float *bias, *alpha;
+  float p;
+  uint32_t site;
+  uint64_t seed;
+  const step_state *step;
+  // The norm that follows.
+  const float *scale, *norm_bias;
+  float *stats;
+};
+
+// Sinusoidal position: element j of position p is sin (even j) or cos (odd j) of p · frequency[j / 2].
+__device__ __forceinline__ float sinusoid(const float *frequencies, int64_t position, int64_t j) {
+  float angle = (float)position * frequencies[j / 2];
+  return j & 1 ? cosf(angle) : sinf(angle);
+}
+
+template <typename T, int VEC>
+__device__ __forceinline__ void add_residual_branch(const row_args &a, const T *product, int64_t row, int64_t column, float alpha, float (&x)[VEC]) {
+  float u[VEC];
+  load_pack<T, VEC>(product + row * a.D + column, u);
+  if (a.bias) {
+#pragma unroll
+    for (int i = 0; i < VEC; i++) u[i] += a.bias[column + i];
+  }
+  if (a.p > 0.0f) {
+    int64_t sequence = a.step->first_sequence + row / a.T, element = row % a.T * a.D + column;
+    float4 keep = {};
+#pragma unroll
+    for (int i = 0; i < VEC; i++) {
+      if (i == 0 || (element + i) % 4 == 0) keep = dropout_factors(a.seed, a.p, a.site, sequence, (uint32_t)((element + i) / 4));
+      u[i] *= component(keep, (int)((element + i) % 4));
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < VEC; i++) x[i] = fmaf(alpha, u[i], x[i]);
+}
+
+template <typename T, int VEC, int THREADS, int PACKS, int SOURCE>
+__global__ void __launch_bounds__(THREADS < 128 ? 128 : THREADS) rows(row_args a, int norm, const T *x, const T *product, T *y, T *normed) {
+  constexpr int ROWS = THREADS < 128 ? 128 / THREADS : 1;
+  __shared__ float shared[THREADS / WARP];
+  int64_t row = (int64_t)blockIdx.x * ROWS + threadIdx.x / THREADS;
+  if (row >= a.N) return;  // only whole warps leave, and only where no barrier follows (THREADS = 32)
+  int thread = threadIdx.x % THREADS;
+  float v[PACKS][VEC];
+  float alpha = SOURCE == SOURCE_RESIDUAL && a.alpha ? *a.alpha : 1.0f;
+  int64_t source_row = SOURCE == SOURCE_EMBED ? a.tokens[row] : row;
+  int64_t position = SOURCE == SOURCE_EMBED ? row % a.T + (a.past ? a.past[row / a.T] : 0) : 0;
+#pragma unroll
+  for (int p = 0; p < PACKS; p++) {
+    int64_t column = ((int64_t)p * THREADS + thread) * VEC;
+#pragma unroll
+    for (int i = 0; i < VEC; i++) v[p][i] = 0;
+    if (column >= a.D) continue;
+    load_pack<T, VEC>(x + source_row * a.D + column, v[p]);
+    if (SOURCE == SOURCE_EMBED && a.frequencies) {
+#pragma unroll
+      for (int i = 0; i < VEC; i++) v[p][i] += sinusoid(a.frequencies, position, column + i);
+    }
+    if (SOURCE == SOURCE_RESIDUAL) add_residual_branch<T, VEC>(a, product, row, column, alpha, v[p]);
+    if (SOURCE != SOURCE_PLAIN) {
+      store_pack<T, VEC>(y + row * a.D + column, v[p]);
+      // The norm sees what was stored, so that computing it again later gives the same bits.
+#pragma unroll
+      for (int i = 0; i < VEC; i++) v[p][i] = to_float(from_float<T>(v[p][i]));
+    }
+  }
+  if (norm == NORM_NONE) return;
+  bool layer = norm == NORM_LAYER;
+  float mean = 0.0f;
+  if (layer) {
+    float sum = 0;
+#pragma unroll
+    for (int p = 0; p < PACKS; p++)
+#pragma unroll
+      for (int i = 0; i < VEC; i++) sum += v[p][i];
+    mean = block_sum<THREADS / WARP>(sum, shared) / (float)a.D;
+  }
+  float squares = 0;
+#pragma unroll
+  for (int p = 0; p < PACKS; p++) {
+    if (((int64_t)p * THREADS + thread) * VEC >= a.D) continue;
+#pragma unroll
+    for (int i = 0; i < VEC; i++) squares += (v[p][i] - mean) * (v[p][i] - mean);
+  }
+  squares = block_sum<THREADS / WARP>(squares, shared) / (float)a.D;
+  float r = 1.0f / sqrtf(squares + (layer ? 1e-5f : 1e-6f));
+  if (thread == 0) {
+    if (layer) a.stats[row] = mean;
+    a.stats[layer ? a.N + row : row] = r;
+  }
+#pragma unroll
+  for (int p = 0; p < PACKS; p++) {
+    int64_t column = ((int64_t)p * THREADS + thread) * VEC;
+    if (column >= a.D) continue;
+    float o[VEC];
+#pragma unroll
+    for (int i = 0; i < VEC; i++) {
+      o[i] = (v[p][i] - mean) * r * a.scale[column + i];
+      if (layer) o[i] += a.norm_bias[column + i];
+    }
+    store_pack<T, VEC>(normed + row * a.D + column, o);
+  }
+}
+
+// dx = dresidual + r·(g − n·mean(g·n)) with g = dy·scale, n = (x − mean)·r (layer: minus mean(g) as well). A block walks over its rows and keeps the sums of the columns in registers.
+template <typename T, int VEC, int THREADS, int PACKS>
+__global__ void __launch_bounds__(THREADS) norm_backward(bool layer, int64_t N, int64_t D, const T *x, const float *scale, const float *stats, const T *dy, const T *dresidual, T *dx, float *partial) {
+  __shared__ float shared[THREADS / WARP];
+  float dscale[PACKS][VEC] = {}, dbias[PACKS][VEC] = {}, s[PACKS][VEC] = {};
+#pragma unroll
+  for (int p = 0; p < PACKS; p++) {
+    int64_t column = ((int64_t)p * THREADS + threadIdx.x) * VEC;
+    if (column < D) load_pack<float, VEC>(scale + column, s[p]);
+  }
+  int64_t rows = (N + gridDim.x - 1) / gridDim.x, first = blockIdx.x * rows, end = min(first + rows, N);
+  for (int64_t row = first; row < end; row++) {
+    float mean = layer ? stats[row] : 0.0f, r = stats[layer ? N + row : row];
+    float n[PACKS][VEC], g[PACKS][VEC], dot = 0, sum = 0;
+#pragma unroll
+    for (int p = 0; p < PACKS; p++) {
+      int64_t column = ((int64_t)p * THREADS + threadIdx.x) * VEC;
+      if (column >= D) continue;
+      load_pack<T, VEC>(x + row * D + column, n[p]);
+      load_pack<T, VEC>(dy + row * D + column, g[p]);
+#pragma unroll
+      for (int i = 0; i < VEC; i++) {
+        n[p][i] = (n[p][i] - mean) * r;
+        dscale[p][i] += g[p][i] * n[p][i];
+        if (layer) dbias[p][i] += g[p][i];
+        g[p][i] *= s[p][i];
+        dot += g[p][i] * n[p][i];
+        sum += g[p][i];
+      }
+    }
+    dot = block_sum<THREADS / WARP>(dot, shared) / (float)D;
+    if (layer) sum = block_sum<THREADS / WARP>(sum, shared) / (float)D;
+#pragma unroll
+    for (int p = 0; p < PACKS; p++) {
+      int64_t column = ((int64_t)p * THREADS + threadIdx.x) * VEC;
+      if (column >= D) continue;
+      float o[VEC] = {};
+      if (dresidual) load_pack<T, VEC>(dresidual + row * D + column, o);
+#pragma unroll
+      for (int i = 0; i < VEC; i++) o[i] += r * (g[p][i] - n[p][i] * dot - (layer ? sum : 0.0f));
+      store_pack<T, VEC>(dx + row * D + column, o);
+    }
+  }
+#pragma unroll
+  for (int p = 0; p < PACKS; p++) {
+    int64_t column = ((int64_t)p * THREADS + threadIdx.x) * VEC;
+    if (column >= D) continue;
+    store_pack<float, VEC>(partial + (int64_t)blockIdx.x * D + column, dscale[p]);
+    if (layer) store_pack<float, VEC>(partial + ((int64_t)gridDim.x + blockIdx.x) * D + column, dbias[p]);
+  }
+}
+
+__global__ void norm_finish(int64_t D, int blocks, const float *partial, float *dscale, float *dbias) {
+  int64_t j = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+  if (j >= D) return;
+  float s = 0, b = 0;
+  for (int k = 0; k < blocks; k++) {
+    s += partial[(int64_t)k * D + j];
+    if (dbias) b += partial[(int64_t)(blocks + k) * D + j];
+  }
+  if (dscale) dscale[j] = s;
+  if (dbias) dbias[j] = b;
+}
+
+template <typename T, int VEC, int THREADS, int PACKS, int SOURCE>
+void launch_rows(cudaStream_t stream, const row_args &a, int norm, const void *x, const void *product, void *y, void *normed) {
+  constexpr int ROWS = THREADS < 128 ? 128 / THREADS : 1;
+  constexpr int BLOCK = THREADS < 128 ? 128 : THREADS;
+  unsigned grid = (unsigned)((a.N + ROWS - 1) / ROWS);
+  rows<T, VEC, THREADS, PACKS, SOURCE><<<grid, BLOCK, 0, stream>>>(a, norm, (const T *)x, (const T *)product, (T *)y, (T *)normed);
+}
+
+// Threads and packs for a width: a warp a row while that keeps a row in registers, then more warps.
+template <typename T, int SOURCE>
+cudaError_t rows_of(cudaStream_t stream, const row_args &a, int norm, const void *x, const void *product, void *y, void *normed) {
+  constexpr int V = 16 / sizeof(T);
+  int64_t packs = a.D / V;
+  if (a.D % V != 0) {
+    if (a.D > 1024 * 8) return cudaErrorInvalidValue;
+    launch_rows<T, 1, 1024, 8, SOURCE>(stream, a, norm, x, product, y, normed);
+  } else if (packs <= 32) {
+    launch_rows<T, V, 32, 1, SOURCE>(stream, a, norm, x, product, y, normed);
+  } else if (packs <= 32 * 4) {
+    launch_rows<T, V, 32, 4, SOURCE>(stream, a, norm, x, product, y, normed);
+  } else if (packs <= 128 * 4) {
+    launch_rows<T, V, 128, 4, SOURCE>(stream, a, norm, x, product, y, normed);
+  } else if (packs <= 512 * 4) {
+    launch_rows<T, V, 512, 4, SOURCE>(stream, a, norm, x, product, y, normed);
+  } else {
+    return cudaErrorInvalidValue;
+  }
+  return cudaGetLastError();
+}
+
+template <int SOURCE>
+cudaError_t rows_typed(const launch *l, const row_args &a, int norm, const void *x, const void *product, void *y, void *normed) {
+  if (l->compute == DTYPE_F32) return rows_of<float, SOURCE>(l->stream, a, norm, x, product, y, normed);
+  if (l->compute == DTYPE_BF16) return rows_of<__nv_bfloat16, SOURCE>(l->stream, a, norm, x, product, y, normed);
+  return rows_of<__half, SOURCE>(l->stream, a, norm, x, product, y, normed);
+}
+
+void set_norm(row_args *r, const norm_spec *n) {
+  r->scale = (const float *)n->scale;
+  r->norm_bias = (const float *)n->bias;
+  r->stats = (float *)n->stats;
+}
+
+template <typename T, int VEC, int THREADS, int PACKS>
+void launch_backward(const launch *l, const norm_backward_args *a, float *partial) {
+  const T *x = (const T *)a->x, *dy = (const T *)a->dy, *dresidual = (const T *)a->dresidual;
+  const float *scale = (const float *)a->norm.scale, *stats = (const float *)a->norm.stats;
+  norm_backward<T, VEC, THREADS, PACKS><<<NORM_BLOCKS, THREADS, 0, l->stream>>>(a->norm.kind == NORM_LAYER, a->N, a->D, x, scale, stats, dy, dresidual, (T *)a->dx, partial);
+}
+
+template <typename T>
+cudaError_t backward_of(const launch *l, const norm_backward_args *a, float *partial) {
+  constexpr int V = 16 / sizeof(T);
+  int64_t packs = a->D / V;
+  if (a->D % V != 0) {
+    if (a->D > 1024 * 8) return cudaErrorInvalidValue;
+    launch_backward<T, 1, 1024, 8>(l, a, partial);
+  } else if (packs <= 32) {
+    launch_backward<T, V, 32, 1>(l, a, partial);
+  } else if (packs <= 128) {
+    launch_backward<T, V, 128, 1>(l, a, partial);
+  } else if (packs <= 256) {
+    launch_backward<T, V, 256, 1>(l, a, partial);
+  } else if (packs <= 512) {
+    launch_backward<T, V, 512, 1>(l, a, partial);
+  } else if (packs <= 1024 * 2) {
+    launch_backward<T, V, 1024, 2>(l, a, partial);
+  } else {
+    return cudaErrorInvalidValue;
+  }
+  norm_finish<<<(unsigned)((a->D + 127) / 128), 128, 0, l->stream>>>(a->D, NORM_BLOCKS, partial, (float *)a->dscale, a->norm.kind == NORM_LAYER ? (float *)a->dbias : NULL);
+  return cudaGetLastError();
+}
+
+}  // namespace
+
+cudaError_t launch_embed_forward(const launch *l, const embed_forward_args *a, const float *frequencies) {
+  row_args r = {};
+  r.N = a->B * a->T, r.T = a->T, r.D = a->D;
+  r.tokens = a->tokens, r.past = a->past, r.frequencies = a->sinusoidal ? frequencies : NULL;
+  set_norm(&r, &a->norm);
+  return rows_typed<SOURCE_EMBED>(l, r, a->norm.kind, a->weight, NULL, a->x, a->norm.y);
+}
+
+cudaError_t launch_norm_forward(const launch *l, const norm_forward_args *a) {
+  row_args r = {};
+  r.N = a->N, r.T = a->N, r.D = a->D;
+  set_norm(&r, &a->norm);
+  return rows_typed<SOURCE_PLAIN>(l, r, a->norm.kind, a->x, NULL, NULL, a->norm.y);
+}
+
+cudaError_t launch_residual(const launch *l, const out_forward_args *a, const void *product) {
+  row_args r = {};
+  r.N = a->B * a->T, r.T = a->T, r.D = a->D;
+  r.bias = (const float *)a->bias, r.alpha = (const float *)a->alpha;
+  r.p = (float)a->dropout.p, r.site = a->dropout.site, r.seed = l->seed, r.step = l->step;
+  set_norm(&r, &a->norm);
+  return rows_typed<SOURCE_RESIDUAL>(l, r, a->norm.kind, a->residual, product, a->y, a->norm.y);
+}
+
+cudaError_t launch_norm_backward(const launch *l, const norm_backward_args *a, float *partial) {
+  if (l->compute == DTYPE_F32) return backward_of<float>(l, a, partial);
+  if (l->compute == DTYPE_BF16) return backward_of<__nv_bfloat16>(l, a, partial);
+  return backward_of<__half>(l, a, partial);
+}

@@ -1,0 +1,91 @@
+#include "train/plans.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/digest.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/memory.h"
+
+enum { LARGEST_TABLE = 16 << 20 };
+
+/* NULL where neither the config nor the environment names a place. */
+static status table_path(const char *given, char **path) {
+  *path = NULL;
+  const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+  if (strcmp(given, "auto") != 0) {
+    return memory_format(path, "%s", given);
+  }
+  if (cache != NULL && cache[0] == '/') {
+    return memory_format(path, "%s/psann/gemm_plans.txt", cache);
+  }
+  return home != NULL && home[0] == '/' ? memory_format(path, "%s/.cache/psann/gemm_plans.txt", home) : STATUS_OK;
+}
+
+static status read_table(engine *e, const char *path) {
+  if (path == NULL || !file_exists(path)) {
+    return STATUS_OK;
+  }
+  char *text = NULL;
+  size_t bytes;
+  TRY(file_read(path, LARGEST_TABLE, &text, &bytes));
+  status s = e->ops->read_plans(e, text, path);
+  free(text);
+  return s;
+}
+
+/* A cache that can't be written costs the next run its timing, not this run. */
+static void write_table(const char *path, const char *text) {
+  if (path == NULL) {
+    return;
+  }
+  char *folder = strdup(path);
+  char *end = folder != NULL ? strrchr(folder, '/') : NULL;
+  if (end != NULL) {
+    *end = '\0';
+    if (file_make_folder(folder) != STATUS_OK) {
+      log_warning("%s", status_message());
+    }
+  }
+  free(folder);
+  if (file_write_atomic(path, text, strlen(text)) != STATUS_OK) {
+    log_warning("the plans of the matrix products are not kept: %s", status_message());
+  }
+}
+
+static status make_table(engine *e, const engine_limits *limits, const char *given, char **text) {
+  char *path = NULL;
+  status s = table_path(given, &path);
+  if (s == STATUS_OK) {
+    s = read_table(e, path);
+  }
+  if (s == STATUS_OK) {
+    s = e->ops->tune(e, limits);
+  }
+  if (s == STATUS_OK) {
+    s = e->ops->plans(e, text);
+  }
+  if (s == STATUS_OK) {
+    write_table(path, *text);
+  }
+  free(path);
+  return s;
+}
+
+status plans_share(const dist *d, engine *e, const engine_limits *limits, const char *path) {
+  if (e->ops->tune == NULL) {
+    return STATUS_OK;
+  }
+  char *text = NULL;
+  TRY(dist_agree(d, d->rank == 0 ? make_table(e, limits, path, &text) : STATUS_OK));
+  size_t bytes = text != NULL ? strlen(text) + 1 : 0;
+  void *data = text;
+  TRY(dist_broadcast(d, &data, &bytes));
+  status s = d->rank == 0 ? STATUS_OK : e->ops->read_plans(e, data, "rank 0's plans");
+  char digest[DIGEST_TEXT];
+  digest_of(data, bytes, digest);
+  log_line("plans     of the matrix products: %s", digest);
+  free(data);
+  return s;
+}

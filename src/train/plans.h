@@ -1,0 +1,12 @@
+/* The plans of the matrix products, on engines that have a choice: one table a user, so that runs of the same shapes use the same algorithms and give the same bits. */
+#ifndef PSANN_TRAIN_PLANS_H
+#define PSANN_TRAIN_PLANS_H
+
+#include "dist/dist.h"
+#include "engine/engine.h"
+
+/* Rank 0 reads the table at `path` ("auto": psann/gemm_plans.txt in the user's cache folder), times what it lacks, and writes it back; all ranks then use its plans. Nothing happens on engines without a
+ * choice. Collective. */
+status plans_share(const dist *d, engine *e, const engine_limits *limits, const char *path);
+
+#endif
