@@ -35,7 +35,7 @@ const char *version_commit(void) {
 }
 
 const char *version_build(void) {
-  return PSANN_BUILDTYPE ", " COMPILER ", " PSANN_MACHINE ", engines: cpu";
+  return PSANN_BUILDTYPE ", " COMPILER ", " PSANN_MACHINE ", engines: cpu" PSANN_ENGINES;
 }
 
 /* "Open MPI v4.1.4, package: …" says enough up to the comma. */
