@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 
 CONFIG = """
 [run]
@@ -84,6 +85,14 @@ def busy():
     return 1 - (spent[3] + spent[4]) / max(1, sum(spent))
 
 
+def settle(longest=120):
+    """Waits until others leave the machine alone, for a while; says what they still use."""
+    end = time.monotonic() + longest
+    while (load := busy()) > 0.1 and time.monotonic() < end:
+        time.sleep(1)
+    return load
+
+
 def line(what, figures, unit="tok/s"):
     return f"| {what} | {statistics.median(figures):,.0f} {unit} | {min(figures):,.0f} … {max(figures):,.0f} |"
 
@@ -96,11 +105,12 @@ def main():
     o = p.parse_args()
     programs = pathlib.Path(o.build).resolve() / "src" / "programs"
     cores = sorted(os.sched_getaffinity(0))
-    load = busy()
+    load = settle()
     if load > 0.1:
         print(f"warning: {100 * load:.0f} % of the machine is at work already; the figures will be too low", file=sys.stderr)
     one, plain, fused, single, double = [], [], [], [], []
     for i in range(o.rounds):
+        load = max(load, settle())
         speed, system = psann(programs, cores[:1], 1, o.steps)
         one.append(speed)
         rival = torch(cores[0], o.steps, False)
@@ -128,7 +138,7 @@ def main():
         f"B 16, {rival['parameters']:,} parameters, fp32; forward, backward, clipping and AdamW. Random tokens. "
         f"OMP_NUM_THREADS = OPENBLAS_NUM_THREADS = 1, pinned with taskset (two ranks: mpirun --bind-to core). "
         f"{o.rounds} rounds in turn, {o.steps} steps each after {WARM_UP}; median, and the range over the rounds.", "",
-        f"- Machine: {system['cpu']}, {system['cores']} cores, {system['os']}; {100 * load:.0f} % busy before the start",
+        f"- Machine: {system['cpu']}, {system['cores']} cores, {system['os']}; {100 * load:.0f} % busy before the worst round",
         f"- psann: commit {system['commit']}, {system['build']}; {system['engine']}",
         f"- PyTorch {rival['torch']} (python3-torch), {rival['threads']} thread; OpenBLAS core type {rival['core']} ({rival['openblas']})", "",
         "| | median | range |", "|---|---|---|",
