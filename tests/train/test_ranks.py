@@ -90,15 +90,15 @@ class Ranks(TrainCase):
         self.assertIn("micro_batch = 2\n", (self.reference / "config.ini").read_text())
 
     def test_label_smoothing(self):
-        """At fixed weights the loss is linear in the smoothing; evaluation has none."""
+        """At fixed weights, those of the trained reference, the loss is linear in the smoothing."""
         first = {}
+        trained = self.checkpoint(self.reference, self.steps)
         for eps in (0, 0.1, 0.3):
             run = self.folder / f"run{eps}"
-            self.run_train(self.config(run, train={"label_smoothing": eps, "max_steps": 2, "warmup_steps": 1}, model={"sine_amp_init": 20},
-                                       eval={"interval": 1}))
+            self.run_train(self.config(run, train={"label_smoothing": eps, "max_steps": self.steps + 1}), f"run.resume={trained}")
             first[eps] = self.rows(run)[0]
         loss = {eps: float(r["loss"]) for eps, r in first.items()}
-        self.assertGreater(abs(loss[0.3] - loss[0]), 1e-3)
+        self.assertGreater(loss[0.3] - loss[0], 0.05)  # a trained model loses by spreading its bets
         self.assertAlmostEqual((loss[0.3] - loss[0]) / (loss[0.1] - loss[0]), 3, delta=0.02)
         self.assertNotEqual(first[0]["grad_norm"], first[0.1]["grad_norm"])
 
