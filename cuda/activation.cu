@@ -1,7 +1,9 @@
-// The activation as one pass with its bias: forward, and backward with the sums over rows for the parameters' gradients.
+// The activation as one pass with its bias: forward, and backward with the sums over rows for the parameters'
+// gradients.
 //
-// A thread keeps VEC neighbouring features for all its rows, so the raw parameters are read and passed through softplus once. Rows are cut into ROW_BLOCKS blocks; a block's sums are added
-// over its warps in a fixed order and written as partial sums, which act_finish adds in block order.
+// A thread keeps VEC neighbouring features for all its rows, so the raw parameters are read and passed through softplus
+// once. Rows are cut into ROW_BLOCKS blocks; a block's sums are added over its warps in a fixed order and written as
+// partial sums, which act_finish adds in block order.
 #include "activation.cuh"
 #include "device.cuh"
 #include "kernels.h"
@@ -16,11 +18,13 @@ struct feature_inputs {
 };
 
 template <int KIND, int VEC>
-__device__ __forceinline__ void load_features(const feature_inputs &in, int64_t column, sine_feature (&p)[VEC], float (&bias)[VEC]) {
+__device__ __forceinline__ void load_features(const feature_inputs &in, int64_t column, sine_feature (&p)[VEC],
+                                              float (&bias)[VEC]) {
 #pragma unroll
   for (int i = 0; i < VEC; i++) {
     bias[i] = in.bias ? in.bias[column + i] : 0.0f;
-    if (KIND == ACT_SINE) p[i] = sine_of(in.amplitude[column + i], in.frequency[column + i], in.damping[column + i], in.bounds);
+    if (KIND == ACT_SINE)
+      p[i] = sine_of(in.amplitude[column + i], in.frequency[column + i], in.damping[column + i], in.bounds);
   }
 }
 
@@ -41,7 +45,8 @@ __global__ void __launch_bounds__(THREADS) act_forward(int64_t N, int64_t F, fea
 }
 
 template <typename T, int VEC, int KIND, int DECAY>
-__global__ void __launch_bounds__(THREADS) act_backward(int64_t N, int64_t F, feature_inputs in, const T *z, const T *da, const float *alpha, T *dz, T *a, float *partial) {
+__global__ void __launch_bounds__(THREADS) act_backward(int64_t N, int64_t F, feature_inputs in, const T *z,
+                                                        const T *da, const float *alpha, T *dz, T *a, float *partial) {
   __shared__ float sums[WARPS][SUMS][WARP * VEC];
   int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
   int64_t column = ((int64_t)blockIdx.x * WARP + lane) * VEC;
@@ -61,7 +66,7 @@ __global__ void __launch_bounds__(THREADS) act_backward(int64_t N, int64_t F, fe
 #pragma unroll
       for (int i = 0; i < VEC; i++) {
         act_slopes s = act_derivatives<KIND, DECAY>(p[i], x[i] + bias[i]);
-        if (a) y[i] = act_value<KIND, DECAY>(p[i], x[i] + bias[i]); // as the forward computes it, to the bit
+        if (a) y[i] = act_value<KIND, DECAY>(p[i], x[i] + bias[i]);  // as the forward computes it, to the bit
         total[4][i] += s.y * g[i];
         g[i] *= scale;
         if (KIND == ACT_SINE) {
@@ -107,8 +112,10 @@ __global__ void act_finish(int64_t F, feature_inputs in, bool sine, const float 
     // A clamped parameter gets no gradient; both ends of the range still count as inside.
     float A = in.amplitude[j], f = in.frequency[j], d = in.damping[j];
     float vA = softplus(A), vf = softplus(f) + 1e-6f, vd = softplus(d);
-    if (out.amplitude) out.amplitude[j] = vA >= c.amplitude_lo && vA <= c.amplitude_hi ? softplus_slope(A) * sum[0] : 0.0f;
-    if (out.frequency) out.frequency[j] = vf >= c.frequency_lo && vf <= c.frequency_hi ? softplus_slope(f) * sum[1] : 0.0f;
+    if (out.amplitude)
+      out.amplitude[j] = vA >= c.amplitude_lo && vA <= c.amplitude_hi ? softplus_slope(A) * sum[0] : 0.0f;
+    if (out.frequency)
+      out.frequency[j] = vf >= c.frequency_lo && vf <= c.frequency_hi ? softplus_slope(f) * sum[1] : 0.0f;
     if (out.damping) out.damping[j] = vd >= c.damping_lo && vd <= c.damping_hi ? softplus_slope(d) * sum[2] : 0.0f;
   }
   if (out.bias) out.bias[j] = sum[3];
@@ -116,7 +123,8 @@ __global__ void act_finish(int64_t F, feature_inputs in, bool sine, const float 
 }
 
 // One block: the order is fixed by the thread count.
-__global__ void __launch_bounds__(1024) alpha_grad(int64_t M, const float *dots, int64_t D, const float *b2, const float *column_sums, float *dalpha) {
+__global__ void __launch_bounds__(1024)
+    alpha_grad(int64_t M, const float *dots, int64_t D, const float *b2, const float *column_sums, float *dalpha) {
   __shared__ double shared[32];
   double sum = 0;
   for (int64_t i = threadIdx.x; i < M; i += 1024) sum += dots[i];
@@ -126,7 +134,8 @@ __global__ void __launch_bounds__(1024) alpha_grad(int64_t M, const float *dots,
 }
 
 feature_inputs inputs_of(const act_spec *act, const void *bias) {
-  return {(const float *)act->amplitude, (const float *)act->frequency, (const float *)act->damping, (const float *)bias, bounds_of(act)};
+  return {(const float *)act->amplitude, (const float *)act->frequency, (const float *)act->damping,
+          (const float *)bias, bounds_of(act)};
 }
 
 // Calls `use` with the compile-time kind and decay of `act`.
@@ -150,25 +159,31 @@ void forward(const launch *l, int64_t N, int64_t F, const act_spec *act, const v
   int64_t columns = (F + WARP * VEC - 1) / (WARP * VEC), rows = (N + WARPS - 1) / WARPS;
   dim3 grid((unsigned)columns, (unsigned)(rows < 512 ? rows : 512));
   feature_inputs in = inputs_of(act, bias);
-  with_activation(act, [&]<int KIND, int DECAY>() { act_forward<T, VEC, KIND, DECAY><<<grid, THREADS, 0, l->stream>>>(N, F, in, (const T *)z, (T *)a); });
+  with_activation(act, [&]<int KIND, int DECAY>() {
+    act_forward<T, VEC, KIND, DECAY><<<grid, THREADS, 0, l->stream>>>(N, F, in, (const T *)z, (T *)a);
+  });
 }
 
 template <typename T, int VEC>
-void backward(const launch *l, int64_t N, int64_t F, const act_spec *act, const void *bias, const void *z, const void *da, const void *alpha, void *dz, void *a, float *partial) {
+void backward(const launch *l, int64_t N, int64_t F, const act_spec *act, const void *bias, const void *z,
+              const void *da, const void *alpha, void *dz, void *a, float *partial) {
   dim3 grid((unsigned)((F + WARP * VEC - 1) / (WARP * VEC)), ROW_BLOCKS);
   feature_inputs in = inputs_of(act, bias);
   with_activation(act, [&]<int KIND, int DECAY>() {
-    act_backward<T, VEC, KIND, DECAY><<<grid, THREADS, 0, l->stream>>>(N, F, in, (const T *)z, (const T *)da, (const float *)alpha, (T *)dz, (T *)a, partial);
+    act_backward<T, VEC, KIND, DECAY><<<grid, THREADS, 0, l->stream>>>(N, F, in, (const T *)z, (const T *)da,
+                                                                       (const float *)alpha, (T *)dz, (T *)a, partial);
   });
 }
 
 }  // namespace
 
-cudaError_t launch_act_forward(const launch *l, int64_t N, int64_t F, const act_spec *act, const void *bias, const void *z, void *a) {
+cudaError_t launch_act_forward(const launch *l, int64_t N, int64_t F, const act_spec *act, const void *bias,
+                               const void *z, void *a) {
   if (l->compute == DTYPE_F32) {
     F % 4 == 0 ? forward<float, 4>(l, N, F, act, bias, z, a) : forward<float, 1>(l, N, F, act, bias, z, a);
   } else if (l->compute == DTYPE_BF16) {
-    F % 8 == 0 ? forward<__nv_bfloat16, 8>(l, N, F, act, bias, z, a) : forward<__nv_bfloat16, 1>(l, N, F, act, bias, z, a);
+    F % 8 == 0 ? forward<__nv_bfloat16, 8>(l, N, F, act, bias, z, a)
+               : forward<__nv_bfloat16, 1>(l, N, F, act, bias, z, a);
   } else {
     F % 8 == 0 ? forward<__half, 8>(l, N, F, act, bias, z, a) : forward<__half, 1>(l, N, F, act, bias, z, a);
   }
@@ -176,25 +191,33 @@ cudaError_t launch_act_forward(const launch *l, int64_t N, int64_t F, const act_
 }
 
 // Four features a thread: eight would need 40 KiB of shared memory and more registers than keep the SM full.
-cudaError_t launch_act_backward(const launch *l, int64_t N, int64_t F, const act_spec *act, const void *bias, const void *z, const void *da, const void *alpha, void *dz, void *a, float *partial) {
+cudaError_t launch_act_backward(const launch *l, int64_t N, int64_t F, const act_spec *act, const void *bias,
+                                const void *z, const void *da, const void *alpha, void *dz, void *a, float *partial) {
   bool wide = F % 4 == 0;
   if (l->compute == DTYPE_F32) {
-    wide ? backward<float, 4>(l, N, F, act, bias, z, da, alpha, dz, a, partial) : backward<float, 1>(l, N, F, act, bias, z, da, alpha, dz, a, partial);
+    wide ? backward<float, 4>(l, N, F, act, bias, z, da, alpha, dz, a, partial)
+         : backward<float, 1>(l, N, F, act, bias, z, da, alpha, dz, a, partial);
   } else if (l->compute == DTYPE_BF16) {
-    wide ? backward<__nv_bfloat16, 4>(l, N, F, act, bias, z, da, alpha, dz, a, partial) : backward<__nv_bfloat16, 1>(l, N, F, act, bias, z, da, alpha, dz, a, partial);
+    wide ? backward<__nv_bfloat16, 4>(l, N, F, act, bias, z, da, alpha, dz, a, partial)
+         : backward<__nv_bfloat16, 1>(l, N, F, act, bias, z, da, alpha, dz, a, partial);
   } else {
-    wide ? backward<__half, 4>(l, N, F, act, bias, z, da, alpha, dz, a, partial) : backward<__half, 1>(l, N, F, act, bias, z, da, alpha, dz, a, partial);
+    wide ? backward<__half, 4>(l, N, F, act, bias, z, da, alpha, dz, a, partial)
+         : backward<__half, 1>(l, N, F, act, bias, z, da, alpha, dz, a, partial);
   }
   return cudaGetLastError();
 }
 
-cudaError_t launch_act_finish(const launch *l, int64_t F, const act_spec *act, const float *partial, const act_grads *grads, void *dbias, float *dots) {
-  finish_outputs out = {(float *)grads->amplitude, (float *)grads->frequency, (float *)grads->damping, (float *)dbias, dots};
-  act_finish<<<(unsigned)((F + 127) / 128), 128, 0, l->stream>>>(F, inputs_of(act, NULL), act->kind == ACT_SINE, partial, out);
+cudaError_t launch_act_finish(const launch *l, int64_t F, const act_spec *act, const float *partial,
+                              const act_grads *grads, void *dbias, float *dots) {
+  finish_outputs out = {(float *)grads->amplitude, (float *)grads->frequency, (float *)grads->damping, (float *)dbias,
+                        dots};
+  act_finish<<<(unsigned)((F + 127) / 128), 128, 0, l->stream>>>(F, inputs_of(act, NULL), act->kind == ACT_SINE,
+                                                                 partial, out);
   return cudaGetLastError();
 }
 
-cudaError_t launch_alpha_grad(const launch *l, int64_t M, const float *dots, int64_t D, const void *b2, const float *column_sums, void *dalpha) {
+cudaError_t launch_alpha_grad(const launch *l, int64_t M, const float *dots, int64_t D, const void *b2,
+                              const float *column_sums, void *dalpha) {
   alpha_grad<<<1, 1024, 0, l->stream>>>(M, dots, D, (const float *)b2, column_sums, (float *)dalpha);
   return cudaGetLastError();
 }

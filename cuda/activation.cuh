@@ -5,7 +5,8 @@
 
 #include "engine/engine.h"
 
-// sin(f·z) and cos(f·z). The product is kept in two terms and reduced by multiples of π/2 in three, so that the error stays under 2e-7 for |f·z| up to 1e5.
+// sin(f·z) and cos(f·z). The product is kept in two terms and reduced by multiples of π/2 in three, so that the error
+// stays under 2e-7 for |f·z| up to 1e5.
 __device__ __forceinline__ void sincos_product(float f, float z, float &s, float &c) {
   float hi = f * z;
   float lo = fmaf(f, z, -hi);
@@ -33,21 +34,27 @@ __device__ __forceinline__ float sin_product(float f, float z) {
   r = fmaf(-k, -8.74227766e-8f, r);
   r += lo;
   float q = r * r;
-  float p = fmaf(q, fmaf(q, fmaf(q, fmaf(q, -2.3889859e-8f, 2.7525562e-6f), -1.9840874e-4f), 8.3333310e-3f), -1.6666667e-1f);
+  float p =
+      fmaf(q, fmaf(q, fmaf(q, fmaf(q, -2.3889859e-8f, 2.7525562e-6f), -1.9840874e-4f), 8.3333310e-3f), -1.6666667e-1f);
   p = fmaf(r * q, p, r);
   return ((int)k & 1) ? -p : p;
 }
 
 // softplus with its derivative (the logistic function), as the reference: raw itself above 20.
-__device__ __forceinline__ float softplus(float raw) { return raw > 20.0f ? raw : log1pf(expf(raw)); }
-__device__ __forceinline__ float softplus_slope(float raw) { return raw > 20.0f ? 1.0f : 1.0f / (1.0f + expf(-raw)); }
+__device__ __forceinline__ float softplus(float raw) {
+  return raw > 20.0f ? raw : log1pf(expf(raw));
+}
+__device__ __forceinline__ float softplus_slope(float raw) {
+  return raw > 20.0f ? 1.0f : 1.0f / (1.0f + expf(-raw));
+}
 
 struct act_bounds {
   float amplitude_lo, amplitude_hi, frequency_lo, frequency_hi, damping_lo, damping_hi;
 };
 
 inline act_bounds bounds_of(const act_spec *a) {
-  return {(float)a->amplitude_lo, (float)a->amplitude_hi, (float)a->frequency_lo, (float)a->frequency_hi, (float)a->damping_lo, (float)a->damping_hi};
+  return {(float)a->amplitude_lo, (float)a->amplitude_hi, (float)a->frequency_lo,
+          (float)a->frequency_hi, (float)a->damping_lo,   (float)a->damping_hi};
 }
 
 // The effective A, f, d of a feature.
@@ -56,7 +63,8 @@ struct sine_feature {
 };
 
 __device__ __forceinline__ sine_feature sine_of(float raw_A, float raw_f, float raw_d, const act_bounds &b) {
-  return {fminf(fmaxf(softplus(raw_A), b.amplitude_lo), b.amplitude_hi), fminf(fmaxf(softplus(raw_f) + 1e-6f, b.frequency_lo), b.frequency_hi),
+  return {fminf(fmaxf(softplus(raw_A), b.amplitude_lo), b.amplitude_hi),
+          fminf(fmaxf(softplus(raw_f) + 1e-6f, b.frequency_lo), b.frequency_hi),
           fminf(fmaxf(softplus(raw_d), b.damping_lo), b.damping_hi)};
 }
 
@@ -87,7 +95,9 @@ __device__ __forceinline__ act_slopes act_derivatives(const sine_feature &p, flo
     sincos_product(p.f, z, s, c);
     float e = sine_envelope<DECAY>(p.d, z);
     float g = DECAY == ACT_DECAY_ABS ? fabsf(z) : DECAY == ACT_DECAY_RELU ? fmaxf(z, 0.0f) : 0.0f;
-    float slope = DECAY == ACT_DECAY_ABS ? copysignf(1.0f, z) : DECAY == ACT_DECAY_RELU ? (z > 0.0f ? 1.0f : 0.0f) : 0.0f;
+    float slope = DECAY == ACT_DECAY_ABS    ? copysignf(1.0f, z)
+                  : DECAY == ACT_DECAY_RELU ? (z > 0.0f ? 1.0f : 0.0f)
+                                            : 0.0f;
     float es = e * s, ae = p.A * e;
     o.A = es;
     o.y = p.A * es;

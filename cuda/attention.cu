@@ -1,8 +1,11 @@
-// Causal attention in fp32 arithmetic for what cuDNN does not take: fp32 storage, ALiBi, dropout on probabilities, any head size up to 256.
+// Causal attention in fp32 arithmetic for what cuDNN does not take: fp32 storage, ALiBi, dropout on probabilities, any
+// head size up to 256.
 //
-// Tiles of TILE queries and TILE keys; 256 threads, each with 4 × 4 scores and 4 rows × HEAD/16 columns of output. Tiles lie in shared memory with the head dimension outermost, so that a thread reads
-// its four queries and four keys as one 16-byte access each. T × T is never stored: the forward keeps the log of the sum of exponentials, the backward forms the probabilities again. The backward runs
-// twice over the scores (once a key tile for dK and dV, once a query tile for dQ): no atomics, one order.
+// Tiles of TILE queries and TILE keys; 256 threads, each with 4 × 4 scores and 4 rows × HEAD/16 columns of output.
+// Tiles lie in shared memory with the head dimension outermost, so that a thread reads its four queries and four keys
+// as one 16-byte access each. T × T is never stored: the forward keeps the log of the sum of exponentials, the backward
+// forms the probabilities again. The backward runs twice over the scores (once a key tile for dK and dV, once a query
+// tile for dQ): no atomics, one order.
 #include "device.cuh"
 #include "kernels.h"
 
@@ -19,7 +22,8 @@ struct shape {
   const step_state *step;
 };
 
-// Slope of a head (docs/model.md): with c the largest power of two ≤ H, base^(i+1) for the first c heads, then odd powers of the next finer base.
+// Slope of a head (docs/model.md): with c the largest power of two ≤ H, base^(i+1) for the first c heads, then odd
+// powers of the next finer base.
 __device__ float alibi_slope(int64_t head, int64_t H) {
   int64_t c = 1;
   while (c * 2 <= H) c *= 2;
@@ -28,7 +32,8 @@ __device__ float alibi_slope(int64_t head, int64_t H) {
 }
 
 template <typename T, int HEAD>
-__device__ __forceinline__ void load_tile(float *tile, const T *base, int64_t stride, int64_t first, int64_t rows, int64_t h) {
+__device__ __forceinline__ void load_tile(float *tile, const T *base, int64_t stride, int64_t first, int64_t rows,
+                                          int64_t h) {
   for (int e = threadIdx.x; e < TILE * HEAD; e += THREADS) {
     int r = e / HEAD, d = e % HEAD;
     tile[d * LINE + r] = first + r < rows && d < h ? to_float(base[(first + r) * stride + d]) : 0.0f;
@@ -55,7 +60,8 @@ __device__ __forceinline__ void tile_dot(const float *a, const float *b, int y, 
 
 // o[i][c] += Σ_k w[k][4·y + i] · b[d = x + 16·c][k]: rows of the weights' tile times the transposed tile b.
 template <int HEAD>
-__device__ __forceinline__ void tile_accumulate(const float *w, const float *b, int y, int x, float (&o)[4][HEAD / 16]) {
+__device__ __forceinline__ void tile_accumulate(const float *w, const float *b, int y, int x,
+                                                float (&o)[4][HEAD / 16]) {
 #pragma unroll 4
   for (int k = 0; k < TILE; k++) {
     float4 p = *(const float4 *)(w + k * LINE + 4 * y);
@@ -84,7 +90,8 @@ template <typename T, int HEAD>
 __global__ void __launch_bounds__(THREADS) attention_forward(shape s, const T *qkv, T *out, float *lse) {
   extern __shared__ float shared[];
   float *tq = shared, *tk = tq + HEAD * LINE, *tv = tk + HEAD * LINE, *tp = tv + HEAD * LINE;
-  int64_t head = blockIdx.y, b = blockIdx.z, first = (int64_t)(gridDim.x - 1 - blockIdx.x) * TILE, stride = 3 * s.H * s.h;
+  int64_t head = blockIdx.y, b = blockIdx.z, first = (int64_t)(gridDim.x - 1 - blockIdx.x) * TILE,
+          stride = 3 * s.H * s.h;
   const T *base = qkv + b * s.T * stride + head * s.h;
   int y = threadIdx.x / 16, x = threadIdx.x % 16;
   float slope = s.alibi ? alibi_slope(head, s.H) : 0.0f;
@@ -148,7 +155,8 @@ __global__ void __launch_bounds__(128) attention_delta(shape s, const T *out, co
   int64_t item = (int64_t)blockIdx.x * 4 + threadIdx.x / WARP;
   if (item >= s.B * s.T * s.H) return;
   float sum = 0;
-  for (int64_t d = threadIdx.x % WARP; d < s.h; d += WARP) sum += to_float(out[item * s.h + d]) * to_float(dout[item * s.h + d]);
+  for (int64_t d = threadIdx.x % WARP; d < s.h; d += WARP)
+    sum += to_float(out[item * s.h + d]) * to_float(dout[item * s.h + d]);
   sum = warp_sum(sum);
   int64_t row = item / s.H, head = item % s.H;
   if (threadIdx.x % WARP == 0) delta[(row / s.T * s.H + head) * s.T + row % s.T] = sum;
@@ -159,18 +167,22 @@ struct pair_grad {
   float p, ds;
 };
 
-__device__ __forceinline__ pair_grad pair_of(const shape &s, float dot, float dp, float slope, float lse, float delta, int64_t b, int64_t head, int64_t query, int64_t key) {
+__device__ __forceinline__ pair_grad pair_of(const shape &s, float dot, float dp, float slope, float lse, float delta,
+                                             int64_t b, int64_t head, int64_t query, int64_t key) {
   if (query >= s.T) return {0, 0};
   float p = expf(score(s, dot, slope, query, key) - lse);
   float f = s.p > 0 && p > 0 ? keep_factor(s, b, head, query, key) : 1.0f;
   return {p * f, p * (dp * f - delta) * s.scale};
 }
 
-// WITH_KEYS: a block owns a key tile and walks over queries, for dK and dV. Otherwise it owns a query tile and walks over keys, for dQ.
+// WITH_KEYS: a block owns a key tile and walks over queries, for dK and dV. Otherwise it owns a query tile and walks
+// over keys, for dQ.
 template <typename T, int HEAD, bool WITH_KEYS>
-__global__ void __launch_bounds__(THREADS) attention_backward(shape s, const T *qkv, const T *dout, const float *lse, const float *delta, T *dqkv) {
+__global__ void __launch_bounds__(THREADS)
+    attention_backward(shape s, const T *qkv, const T *dout, const float *lse, const float *delta, T *dqkv) {
   extern __shared__ float shared[];
-  float *tq = shared, *tk = tq + HEAD * LINE, *tv = tk + HEAD * LINE, *to = tv + HEAD * LINE, *ts = to + HEAD * LINE, *tp = ts + TILE * LINE;
+  float *tq = shared, *tk = tq + HEAD * LINE, *tv = tk + HEAD * LINE, *to = tv + HEAD * LINE, *ts = to + HEAD * LINE,
+        *tp = ts + TILE * LINE;
   int64_t head = blockIdx.y, b = blockIdx.z, stride = 3 * s.H * s.h;
   int64_t own = (WITH_KEYS ? (int64_t)blockIdx.x : (int64_t)(gridDim.x - 1 - blockIdx.x)) * TILE;
   const T *base = qkv + b * s.T * stride + head * s.h;
@@ -244,7 +256,8 @@ __global__ void __launch_bounds__(THREADS) attention_backward(shape s, const T *
 }
 
 template <typename T>
-__global__ void append_cache(int64_t T_, int64_t H, int64_t h, int64_t capacity, const int32_t *past, const T *qkv, T *keys, T *values) {
+__global__ void append_cache(int64_t T_, int64_t H, int64_t h, int64_t capacity, const int32_t *past, const T *qkv,
+                             T *keys, T *values) {
   int64_t row = blockIdx.x, b = row / T_, position = past[b] + row % T_;
   for (int64_t e = threadIdx.x; e < H * h; e += blockDim.x) {
     int64_t head = e / h, d = e % h, at = ((b * H + head) * capacity + position) * h + d;
@@ -255,7 +268,9 @@ __global__ void append_cache(int64_t T_, int64_t H, int64_t h, int64_t capacity,
 
 // A block a (row, head); four warps take keys in turn, each with its own running softmax, joined in warp order.
 template <typename T, int PER_LANE>
-__global__ void __launch_bounds__(128) attend_cache(int64_t T_, int64_t H, int64_t h, int64_t capacity, bool alibi, float scale, const int32_t *past, const T *qkv, const T *keys, const T *values, T *out) {
+__global__ void __launch_bounds__(128)
+    attend_cache(int64_t T_, int64_t H, int64_t h, int64_t capacity, bool alibi, float scale, const int32_t *past,
+                 const T *qkv, const T *keys, const T *values, T *out) {
   __shared__ float part[4][PER_LANE * WARP], maxima[4], sums[4];
   int64_t row = blockIdx.x, head = blockIdx.y, b = row / T_, query = past[b] + row % T_;
   int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
@@ -267,8 +282,10 @@ __global__ void __launch_bounds__(128) attend_cache(int64_t T_, int64_t H, int64
     float dot = 0;
     for (int i = 0; i < PER_LANE; i++)
       if (lane + i * WARP < h) dot += q[i] * to_float(k[lane + i * WARP]);
-    float s = warp_sum(dot) * scale - slope * (float)(query - key), top = fmaxf(m, s), shrink = expf(m - top), p = expf(s - top);
-    for (int i = 0; i < PER_LANE; i++) o[i] = o[i] * shrink + (lane + i * WARP < h ? p * to_float(v[lane + i * WARP]) : 0.0f);
+    float s = warp_sum(dot) * scale - slope * (float)(query - key), top = fmaxf(m, s), shrink = expf(m - top),
+          p = expf(s - top);
+    for (int i = 0; i < PER_LANE; i++)
+      o[i] = o[i] * shrink + (lane + i * WARP < h ? p * to_float(v[lane + i * WARP]) : 0.0f);
     sum = sum * shrink + p;
     m = top;
   }
@@ -290,13 +307,16 @@ __global__ void __launch_bounds__(128) attend_cache(int64_t T_, int64_t H, int64
 
 template <typename A>
 shape shape_of(const launch *l, const A *a) {
-  return {a->B, a->T, a->H, a->h, a->alibi, (float)(1.0 / sqrt((double)a->h)), (float)a->dropout.p, a->dropout.site, l->seed, l->step};
+  return {
+      a->B,    a->T,   a->H, a->h, a->alibi, (float)(1.0 / sqrt((double)a->h)), (float)a->dropout.p, a->dropout.site,
+      l->seed, l->step};
 }
 
 // Shared memory above 48 KiB has to be asked for, once a kernel.
 template <typename K>
 cudaError_t allow(K kernel, size_t bytes) {
-  return bytes > 48 * 1024 ? cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes) : cudaSuccess;
+  return bytes > 48 * 1024 ? cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes)
+                           : cudaSuccess;
 }
 
 template <typename T, int HEAD>
@@ -305,7 +325,8 @@ cudaError_t forward(const launch *l, const attention_forward_args *a) {
   cudaError_t e = allow(attention_forward<T, HEAD>, bytes);
   if (e != cudaSuccess) return e;
   dim3 grid((unsigned)((a->T + TILE - 1) / TILE), (unsigned)a->H, (unsigned)a->B);
-  attention_forward<T, HEAD><<<grid, THREADS, bytes, l->stream>>>(shape_of(l, a), (const T *)a->qkv, (T *)a->out, (float *)a->lse);
+  attention_forward<T, HEAD>
+      <<<grid, THREADS, bytes, l->stream>>>(shape_of(l, a), (const T *)a->qkv, (T *)a->out, (float *)a->lse);
   return cudaGetLastError();
 }
 
@@ -317,10 +338,13 @@ cudaError_t backward(const launch *l, const attention_backward_args *a, float *d
   if (e != cudaSuccess) return e;
   shape s = shape_of(l, a);
   const T *qkv = (const T *)a->qkv, *dout = (const T *)a->dout;
-  attention_delta<T><<<(unsigned)((a->B * a->T * a->H + 3) / 4), 128, 0, l->stream>>>(s, (const T *)a->out, dout, delta);
+  attention_delta<T>
+      <<<(unsigned)((a->B * a->T * a->H + 3) / 4), 128, 0, l->stream>>>(s, (const T *)a->out, dout, delta);
   dim3 grid((unsigned)((a->T + TILE - 1) / TILE), (unsigned)a->H, (unsigned)a->B);
-  attention_backward<T, HEAD, true><<<grid, THREADS, bytes, l->stream>>>(s, qkv, dout, (const float *)a->lse, delta, (T *)a->dqkv);
-  attention_backward<T, HEAD, false><<<grid, THREADS, bytes, l->stream>>>(s, qkv, dout, (const float *)a->lse, delta, (T *)a->dqkv);
+  attention_backward<T, HEAD, true>
+      <<<grid, THREADS, bytes, l->stream>>>(s, qkv, dout, (const float *)a->lse, delta, (T *)a->dqkv);
+  attention_backward<T, HEAD, false>
+      <<<grid, THREADS, bytes, l->stream>>>(s, qkv, dout, (const float *)a->lse, delta, (T *)a->dqkv);
   return cudaGetLastError();
 }
 
@@ -345,9 +369,11 @@ cudaError_t backward_typed(const launch *l, const attention_backward_args *a, fl
 template <typename T>
 cudaError_t cached(const launch *l, const attention_cached_args *a) {
   if (a->h > 256) return cudaErrorInvalidValue;
-  append_cache<T><<<(unsigned)(a->B * a->T), 128, 0, l->stream>>>(a->T, a->H, a->h, a->capacity, a->past, (const T *)a->qkv, (T *)a->keys, (T *)a->values);
-  attend_cache<T, 8><<<dim3((unsigned)(a->B * a->T), (unsigned)a->H), 128, 0, l->stream>>>(a->T, a->H, a->h, a->capacity, a->alibi, (float)(1.0 / sqrt((double)a->h)), a->past, (const T *)a->qkv,
-                                                                                        (const T *)a->keys, (const T *)a->values, (T *)a->out);
+  append_cache<T><<<(unsigned)(a->B * a->T), 128, 0, l->stream>>>(a->T, a->H, a->h, a->capacity, a->past,
+                                                                  (const T *)a->qkv, (T *)a->keys, (T *)a->values);
+  attend_cache<T, 8><<<dim3((unsigned)(a->B * a->T), (unsigned)a->H), 128, 0, l->stream>>>(
+      a->T, a->H, a->h, a->capacity, a->alibi, (float)(1.0 / sqrt((double)a->h)), a->past, (const T *)a->qkv,
+      (const T *)a->keys, (const T *)a->values, (T *)a->out);
   return cudaGetLastError();
 }
 

@@ -1,5 +1,6 @@
-/* NCCL moves, and never adds: sums are made by our own kernels in tree order (shard/reduce.h), so an exchange is sends and receives of slices. Before an exchange STREAM_COMM waits for what STREAM_MAIN
- * has issued so far; `wait` makes STREAM_MAIN wait for the exchanges. The host waits for neither.
+/* NCCL moves, and never adds: sums are made by our own kernels in tree order (shard/reduce.h), so an exchange is sends
+ * and receives of slices. Before an exchange STREAM_COMM waits for what STREAM_MAIN has issued so far; `wait` makes
+ * STREAM_MAIN wait for the exchanges. The host waits for neither.
  */
 #include "collectives_nccl.h"
 
@@ -13,12 +14,12 @@
 
 enum { EVENT_DATA_READY = 62, EVENT_EXCHANGED = 63 }; /* of the engine's events */
 
-#define NCCL(call)                                                                         \
-  do {                                                                                     \
-    ncclResult_t nccl_result_ = (call);                                                    \
-    if (nccl_result_ != ncclSuccess) {                                                     \
+#define NCCL(call)                                                                          \
+  do {                                                                                      \
+    ncclResult_t nccl_result_ = (call);                                                     \
+    if (nccl_result_ != ncclSuccess) {                                                      \
       FAIL("%s: %s (%s)", #call, ncclGetErrorString(nccl_result_), ncclGetLastError(NULL)); \
-    }                                                                                      \
+    }                                                                                       \
   } while (0)
 
 typedef struct {
@@ -28,7 +29,9 @@ typedef struct {
   cudaStream_t stream;
 } nccl_collectives;
 
-static ncclDataType_t nccl_type(dtype t) { return t == DTYPE_F64 ? ncclFloat64 : t == DTYPE_F32 ? ncclFloat32 : t == DTYPE_BF16 ? ncclBfloat16 : ncclFloat16; }
+static ncclDataType_t nccl_type(dtype t) {
+  return t == DTYPE_F64 ? ncclFloat64 : t == DTYPE_F32 ? ncclFloat32 : t == DTYPE_BF16 ? ncclBfloat16 : ncclFloat16;
+}
 
 static status begin(nccl_collectives *c) {
   TRY(c->e->ops->record(c->e, STREAM_MAIN, EVENT_DATA_READY));
@@ -50,7 +53,8 @@ static status all_gather(collectives *base, void *buffer, dtype type, const int6
   size_t size = dtype_size(type);
   TRY(begin(c));
   if (equal_slices(starts, base->d->ranks)) {
-    NCCL(ncclAllGather(bytes + (size_t)starts[base->d->rank] * size, buffer, (size_t)(starts[1] - starts[0]), nccl_type(type), c->comm, c->stream));
+    NCCL(ncclAllGather(bytes + (size_t)starts[base->d->rank] * size, buffer, (size_t)(starts[1] - starts[0]),
+                       nccl_type(type), c->comm, c->stream));
     return STATUS_OK;
   }
   NCCL(ncclGroupStart());
@@ -76,14 +80,16 @@ static status all_to_all(collectives *base, const void *buffer, dtype type, cons
       continue;
     }
     if (starts[r + 1] > starts[r]) {
-      NCCL(ncclSend((const char *)buffer + (size_t)starts[r] * size, (size_t)(starts[r + 1] - starts[r]), nccl_type(type), r, c->comm, c->stream));
+      NCCL(ncclSend((const char *)buffer + (size_t)starts[r] * size, (size_t)(starts[r + 1] - starts[r]),
+                    nccl_type(type), r, c->comm, c->stream));
     }
     if (own > 0) {
       NCCL(ncclRecv((char *)parts + (size_t)(r * own) * size, (size_t)own, nccl_type(type), r, c->comm, c->stream));
     }
   }
   NCCL(ncclGroupEnd());
-  return c->e->ops->copy(c->e, STREAM_COMM, COPY_INSIDE, (char *)parts + (size_t)(rank * own) * size, (const char *)buffer + (size_t)starts[rank] * size, (size_t)own * size);
+  return c->e->ops->copy(c->e, STREAM_COMM, COPY_INSIDE, (char *)parts + (size_t)(rank * own) * size,
+                         (const char *)buffer + (size_t)starts[rank] * size, (size_t)own * size);
 }
 
 static status wait_all(collectives *base) {
@@ -135,7 +141,8 @@ status collectives_nccl_create(const dist *d, engine *e, collectives **out) {
   }
   int version = 0;
   ncclGetVersion(&version);
-  snprintf(c->base.description, sizeof c->base.description, "NCCL %d.%d.%d", version / 10000, version / 100 % 100, version % 100);
+  snprintf(c->base.description, sizeof c->base.description, "NCCL %d.%d.%d", version / 10000, version / 100 % 100,
+           version % 100);
   *out = &c->base;
   return STATUS_OK;
 }

@@ -43,7 +43,8 @@ __global__ void column_finish(int64_t D, const float *partial, const float *scal
 }
 
 template <typename T>
-__global__ void __launch_bounds__(256) dropout_rows(int64_t elements, int64_t quads, const step_state *step, uint64_t seed, float p, uint32_t site, const T *x, T *y) {
+__global__ void __launch_bounds__(256) dropout_rows(int64_t elements, int64_t quads, const step_state *step,
+                                                    uint64_t seed, float p, uint32_t site, const T *x, T *y) {
   int64_t quad = (int64_t)blockIdx.x * 256 + threadIdx.x, b = blockIdx.y;
   if (quad >= quads) return;
   float4 keep = dropout_factors(seed, p, site, step->first_sequence + b, (uint32_t)quad);
@@ -58,7 +59,8 @@ __global__ void __launch_bounds__(256) noise(int64_t n, uint32_t number, T *x) {
   int64_t i = (int64_t)blockIdx.x * 256 + threadIdx.x;
   if (i >= n) return;
   uint4 r = device_philox(number, PHILOX_SAMPLING, (uint32_t)i, (uint32_t)(i >> 32), 0, 0);
-  x[i] = from_float<T>(((float)(r.x >> 8) + (float)(r.y >> 8) + (float)(r.z >> 8) + (float)(r.w >> 8)) * 0x1p-24f - 2.0f);
+  x[i] =
+      from_float<T>(((float)(r.x >> 8) + (float)(r.y >> 8) + (float)(r.z >> 8) + (float)(r.w >> 8)) * 0x1p-24f - 2.0f);
 }
 
 template <typename T>
@@ -77,12 +79,14 @@ template <typename T>
 void dropout_typed(const launch *l, int64_t B, int64_t elements, const dropout_spec *d, const void *x, void *y) {
   int64_t quads = (elements + 3) / 4;
   dim3 grid((unsigned)((quads + 255) / 256), (unsigned)B);
-  dropout_rows<T><<<grid, 256, 0, l->stream>>>(elements, quads, l->step, l->seed, (float)d->p, d->site, (const T *)x, (T *)y);
+  dropout_rows<T>
+      <<<grid, 256, 0, l->stream>>>(elements, quads, l->step, l->seed, (float)d->p, d->site, (const T *)x, (T *)y);
 }
 
 }  // namespace
 
-cudaError_t launch_column_sums(const launch *l, int64_t N, int64_t D, const void *x, const void *scale, float *partial, float *sums, void *out) {
+cudaError_t launch_column_sums(const launch *l, int64_t N, int64_t D, const void *x, const void *scale, float *partial,
+                               float *sums, void *out) {
   if (l->compute == DTYPE_F32) {
     column_sums<float>(l, N, D, x, partial);
   } else if (l->compute == DTYPE_BF16) {
@@ -90,11 +94,13 @@ cudaError_t launch_column_sums(const launch *l, int64_t N, int64_t D, const void
   } else {
     column_sums<__half>(l, N, D, x, partial);
   }
-  column_finish<<<(unsigned)((D + 127) / 128), 128, 0, l->stream>>>(D, partial, (const float *)scale, sums, (float *)out);
+  column_finish<<<(unsigned)((D + 127) / 128), 128, 0, l->stream>>>(D, partial, (const float *)scale, sums,
+                                                                    (float *)out);
   return cudaGetLastError();
 }
 
-cudaError_t launch_dropout(const launch *l, int64_t B, int64_t T, int64_t D, const dropout_spec *dropout, const void *x, void *y) {
+cudaError_t launch_dropout(const launch *l, int64_t B, int64_t T, int64_t D, const dropout_spec *dropout, const void *x,
+                           void *y) {
   if (l->compute == DTYPE_F32) {
     dropout_typed<float>(l, B, T * D, dropout, x, y);
   } else if (l->compute == DTYPE_BF16) {

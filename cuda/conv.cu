@@ -1,4 +1,5 @@
-// Depthwise convolution over time: c[t] = Σ_j w[·, j] · x[t + shift + j·dilation], zero (or the history) outside the sequence.
+// Depthwise convolution over time: c[t] = Σ_j w[·, j] · x[t + shift + j·dilation], zero (or the history) outside the
+// sequence.
 #include "device.cuh"
 #include "kernels.h"
 
@@ -49,7 +50,8 @@ __global__ void __launch_bounds__(THREADS) conv_input_grad(conv_shape s, const T
 
 // One block of rows, all taps of a column in turn.
 template <typename T>
-__global__ void __launch_bounds__(THREADS) conv_weight_partials(conv_shape s, int64_t N, const T *x, const T *dc, float *partial) {
+__global__ void __launch_bounds__(THREADS)
+    conv_weight_partials(conv_shape s, int64_t N, const T *x, const T *dc, float *partial) {
   int64_t column = (int64_t)blockIdx.x * THREADS + threadIdx.x;
   if (column >= s.D) return;
   int64_t rows = (N + ROW_BLOCKS - 1) / ROW_BLOCKS, first = blockIdx.y * rows, end = min(first + rows, N);
@@ -57,7 +59,8 @@ __global__ void __launch_bounds__(THREADS) conv_weight_partials(conv_shape s, in
     float sum = 0;
     for (int64_t row = first; row < end; row++) {
       int64_t t = row % s.T, u = t + s.shift + j * s.dilation;
-      if (u >= 0 && u < s.T) sum = fmaf(to_float(dc[row * s.D + column]), to_float(x[(row + u - t) * s.D + column]), sum);
+      if (u >= 0 && u < s.T)
+        sum = fmaf(to_float(dc[row * s.D + column]), to_float(x[(row + u - t) * s.D + column]), sum);
     }
     partial[((int64_t)blockIdx.y * s.k + j) * s.D + column] = sum;
   }
@@ -72,23 +75,29 @@ __global__ void conv_weight_finish(int64_t D, int64_t k, const float *partial, f
   dweight[column * k + j] = sum;
 }
 
-dim3 grid_of(int64_t N, int64_t D) { return dim3((unsigned)N, (unsigned)((D + THREADS - 1) / THREADS)); }
+dim3 grid_of(int64_t N, int64_t D) {
+  return dim3((unsigned)N, (unsigned)((D + THREADS - 1) / THREADS));
+}
 
 template <typename T>
 void forward(const launch *l, const conv_forward_args *a) {
-  conv<T><<<grid_of(a->B * a->T, a->D), THREADS, 0, l->stream>>>(shape_of(a), (const T *)a->x, (const float *)a->weight, (const T *)a->history, (T *)(a->c ? a->c : a->a));
+  conv<T><<<grid_of(a->B * a->T, a->D), THREADS, 0, l->stream>>>(shape_of(a), (const T *)a->x, (const float *)a->weight,
+                                                                 (const T *)a->history, (T *)(a->c ? a->c : a->a));
 }
 
 template <typename T>
 void input_grad(const launch *l, const conv_backward_args *a) {
-  conv_input_grad<T><<<grid_of(a->B * a->T, a->D), THREADS, 0, l->stream>>>(shape_of(a), (const T *)a->scratch_c, (const float *)a->weight, (T *)a->dx);
+  conv_input_grad<T><<<grid_of(a->B * a->T, a->D), THREADS, 0, l->stream>>>(shape_of(a), (const T *)a->scratch_c,
+                                                                            (const float *)a->weight, (T *)a->dx);
 }
 
 template <typename T>
 void weight_grad(const launch *l, const conv_backward_args *a, float *partial) {
   dim3 grid((unsigned)((a->D + THREADS - 1) / THREADS), ROW_BLOCKS);
-  conv_weight_partials<T><<<grid, THREADS, 0, l->stream>>>(shape_of(a), a->B * a->T, (const T *)a->x, (const T *)a->scratch_c, partial);
-  conv_weight_finish<<<(unsigned)((a->D * a->k + 127) / 128), 128, 0, l->stream>>>(a->D, a->k, partial, (float *)a->dweight);
+  conv_weight_partials<T>
+      <<<grid, THREADS, 0, l->stream>>>(shape_of(a), a->B * a->T, (const T *)a->x, (const T *)a->scratch_c, partial);
+  conv_weight_finish<<<(unsigned)((a->D * a->k + 127) / 128), 128, 0, l->stream>>>(a->D, a->k, partial,
+                                                                                   (float *)a->dweight);
 }
 
 }  // namespace

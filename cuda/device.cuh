@@ -9,18 +9,30 @@
 
 enum { WARP = 32 };
 
-__device__ __forceinline__ float to_float(float x) { return x; }
-__device__ __forceinline__ float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }
-__device__ __forceinline__ float to_float(__half x) { return __half2float(x); }
+__device__ __forceinline__ float to_float(float x) {
+  return x;
+}
+__device__ __forceinline__ float to_float(__nv_bfloat16 x) {
+  return __bfloat162float(x);
+}
+__device__ __forceinline__ float to_float(__half x) {
+  return __half2float(x);
+}
 
 template <typename T>
 __device__ __forceinline__ T from_float(float x);
 template <>
-__device__ __forceinline__ float from_float<float>(float x) { return x; }
+__device__ __forceinline__ float from_float<float>(float x) {
+  return x;
+}
 template <>
-__device__ __forceinline__ __nv_bfloat16 from_float<__nv_bfloat16>(float x) { return __float2bfloat16_rn(x); }
+__device__ __forceinline__ __nv_bfloat16 from_float<__nv_bfloat16>(float x) {
+  return __float2bfloat16_rn(x);
+}
 template <>
-__device__ __forceinline__ __half from_float<__half>(float x) { return __float2half_rn(x); }
+__device__ __forceinline__ __half from_float<__half>(float x) {
+  return __float2half_rn(x);
+}
 
 // COUNT elements that move as one access (16 bytes when COUNT = 16 / sizeof(T)).
 template <typename T, int COUNT>
@@ -63,7 +75,8 @@ __device__ __forceinline__ float warp_max(float x) {
   return x;
 }
 
-// Sum over a block of WARPS warps in a fixed order; every thread gets it. `shared` holds WARPS elements; the block may use it again after the next barrier.
+// Sum over a block of WARPS warps in a fixed order; every thread gets it. `shared` holds WARPS elements; the block may
+// use it again after the next barrier.
 template <int WARPS, typename T>
 __device__ __forceinline__ T block_sum(T x, T *shared) {
   x = warp_sum(x);
@@ -78,7 +91,8 @@ __device__ __forceinline__ T block_sum(T x, T *shared) {
 }
 
 // Philox4x32-10, as base/philox.h.
-__device__ __forceinline__ uint4 device_philox(uint64_t seed, uint32_t purpose, uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3) {
+__device__ __forceinline__ uint4 device_philox(uint64_t seed, uint32_t purpose, uint32_t c0, uint32_t c1, uint32_t c2,
+                                               uint32_t c3) {
   uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32) ^ (purpose * 0x9E3779B9u);
 #pragma unroll
   for (int round = 0; round < 10; round++) {
@@ -95,11 +109,14 @@ __device__ __forceinline__ uint4 device_philox(uint64_t seed, uint32_t purpose, 
 }
 
 // Factors (0 or 1/(1 − p)) of the four elements 4·quad … 4·quad + 3 of a sequence.
-__device__ __forceinline__ float4 dropout_factors(uint64_t seed, float p, uint32_t site, int64_t sequence, uint32_t quad) {
+__device__ __forceinline__ float4 dropout_factors(uint64_t seed, float p, uint32_t site, int64_t sequence,
+                                                  uint32_t quad) {
   uint4 r = device_philox(seed, PHILOX_DROPOUT, (uint32_t)sequence, (uint32_t)((uint64_t)sequence >> 32), site, quad);
   float keep = 1.0f / (1.0f - p);
   return make_float4((float)(r.x >> 8) * 0x1p-24f < p ? 0.0f : keep, (float)(r.y >> 8) * 0x1p-24f < p ? 0.0f : keep,
                      (float)(r.z >> 8) * 0x1p-24f < p ? 0.0f : keep, (float)(r.w >> 8) * 0x1p-24f < p ? 0.0f : keep);
 }
 
-__device__ __forceinline__ float component(const float4 &f, int i) { return i == 0 ? f.x : i == 1 ? f.y : i == 2 ? f.z : f.w; }
+__device__ __forceinline__ float component(const float4 &f, int i) {
+  return i == 0 ? f.x : i == 1 ? f.y : i == 2 ? f.z : f.w;
+}

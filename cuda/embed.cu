@@ -1,7 +1,9 @@
 // Gradient of the embedding: rows of dx summed per token, without atomics.
 //
-// `order` lists the rows sorted by token. It is cut into chunks of EMBED_CHUNK entries; a block adds its chunk's runs of equal tokens. A run that lies inside a chunk is written at once; a run that
-// crosses a chunk's border leaves partial sums (head: continues from the left; tail: continues to the right), which a second kernel adds in chunk order. Frequent tokens are so spread over many blocks.
+// `order` lists the rows sorted by token. It is cut into chunks of EMBED_CHUNK entries; a block adds its chunk's runs
+// of equal tokens. A run that lies inside a chunk is written at once; a run that crosses a chunk's border leaves
+// partial sums (head: continues from the left; tail: continues to the right), which a second kernel adds in chunk
+// order. Frequent tokens are so spread over many blocks.
 #include "device.cuh"
 #include "kernels.h"
 
@@ -16,7 +18,8 @@ struct chunk_view {
 };
 
 template <typename T>
-__global__ void __launch_bounds__(THREADS) embed_chunks(chunk_view c, int64_t D, const T *dx, float *dweight, float *partial) {
+__global__ void __launch_bounds__(THREADS)
+    embed_chunks(chunk_view c, int64_t D, const T *dx, float *dweight, float *partial) {
   int64_t begin = (int64_t)blockIdx.x * EMBED_CHUNK, end = min(begin + EMBED_CHUNK, c.N);
   int64_t column = (int64_t)blockIdx.y * THREADS + threadIdx.x;
   if (column >= D) return;
@@ -47,7 +50,8 @@ __global__ void __launch_bounds__(THREADS) embed_runs(chunk_view c, int64_t D, c
   if (c.token(end) != token) return;
   if (c.token(begin) == token && begin > 0 && c.token(begin - 1) == token) return;
   float sum = partial[((int64_t)blockIdx.x * 2 + 1) * D + column];
-  for (int64_t k = blockIdx.x + 1; k * EMBED_CHUNK < c.N && c.token(k * EMBED_CHUNK) == token; k++) sum += partial[(k * 2 + 0) * D + column];
+  for (int64_t k = blockIdx.x + 1; k * EMBED_CHUNK < c.N && c.token(k * EMBED_CHUNK) == token; k++)
+    sum += partial[(k * 2 + 0) * D + column];
   dweight[(int64_t)token * D + column] = sum;
 }
 

@@ -40,10 +40,14 @@ struct gemm {
   int n_plans;
 };
 
-static cudaDataType_t cuda_type(dtype t) { return t == DTYPE_BF16 ? CUDA_R_16BF : t == DTYPE_F16 ? CUDA_R_16F : CUDA_R_32F; }
+static cudaDataType_t cuda_type(dtype t) {
+  return t == DTYPE_BF16 ? CUDA_R_16BF : t == DTYPE_F16 ? CUDA_R_16F : CUDA_R_32F;
+}
 
 static cublasComputeType_t compute_type(gemm_math m) {
-  return m == MATH_PEDANTIC ? CUBLAS_COMPUTE_32F_PEDANTIC : m == MATH_TF32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+  return m == MATH_PEDANTIC ? CUBLAS_COMPUTE_32F_PEDANTIC
+         : m == MATH_TF32   ? CUBLAS_COMPUTE_32F_FAST_TF32
+                            : CUBLAS_COMPUTE_32F;
 }
 
 status gemm_create(size_t workspace_bytes, gemm_math math, gemm **out) {
@@ -94,9 +98,13 @@ void gemm_free(gemm *g) {
   free(g);
 }
 
-size_t gemm_workspace(const gemm *g) { return g->workspace_bytes; }
+size_t gemm_workspace(const gemm *g) {
+  return g->workspace_bytes;
+}
 
-void gemm_allow_timing(gemm *g, bool allowed) { g->timing = allowed; }
+void gemm_allow_timing(gemm *g, bool allowed) {
+  g->timing = allowed;
+}
 
 static plan_key key_of(const gemm *g, const gemm_args *a) {
   plan_key k;
@@ -121,25 +129,31 @@ static plan *plan_find(gemm *g, const plan_key *key) {
   return NULL;
 }
 
-/* cuBLASLt counts columns first: our row-major (r, c) is its (c, r) with leading dimension c. So result (n, m) is its m × n, and the operands change places. */
+/* cuBLASLt counts columns first: our row-major (r, c) is its (c, r) with leading dimension c. So result (n, m) is its m
+ * × n, and the operands change places. */
 static status plan_describe(const gemm *g, const plan_key *key, plan *p) {
   p->key = *key;
-  cublasOperation_t ta = key->kind == GEMM_FORWARD ? CUBLAS_OP_T : CUBLAS_OP_N, tb = key->kind == GEMM_WEIGHT_GRAD ? CUBLAS_OP_T : CUBLAS_OP_N;
+  cublasOperation_t ta = key->kind == GEMM_FORWARD ? CUBLAS_OP_T : CUBLAS_OP_N,
+                    tb = key->kind == GEMM_WEIGHT_GRAD ? CUBLAS_OP_T : CUBLAS_OP_N;
   cublasLtPointerMode_t mode = CUBLASLT_POINTER_MODE_DEVICE;
   uint64_t m = (uint64_t)key->m, n = (uint64_t)key->n, k = (uint64_t)key->k;
   CUBLAS(cublasLtMatmulDescCreate(&p->desc, compute_type(g->math), CUDA_R_32F));
   CUBLAS(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_TRANSA, &ta, sizeof ta));
   CUBLAS(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_TRANSB, &tb, sizeof tb));
   CUBLAS(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_POINTER_MODE, &mode, sizeof mode));
-  CUBLAS(cublasLtMatrixLayoutCreate(&p->a, cuda_type((dtype)key->in), ta == CUBLAS_OP_T ? k : m, ta == CUBLAS_OP_T ? m : k, (int64_t)(ta == CUBLAS_OP_T ? k : m)));
-  CUBLAS(cublasLtMatrixLayoutCreate(&p->b, cuda_type((dtype)key->in), tb == CUBLAS_OP_T ? n : k, tb == CUBLAS_OP_T ? k : n, (int64_t)(tb == CUBLAS_OP_T ? n : k)));
+  CUBLAS(cublasLtMatrixLayoutCreate(&p->a, cuda_type((dtype)key->in), ta == CUBLAS_OP_T ? k : m,
+                                    ta == CUBLAS_OP_T ? m : k, (int64_t)(ta == CUBLAS_OP_T ? k : m)));
+  CUBLAS(cublasLtMatrixLayoutCreate(&p->b, cuda_type((dtype)key->in), tb == CUBLAS_OP_T ? n : k,
+                                    tb == CUBLAS_OP_T ? k : n, (int64_t)(tb == CUBLAS_OP_T ? n : k)));
   CUBLAS(cublasLtMatrixLayoutCreate(&p->c, cuda_type((dtype)key->out), m, n, (int64_t)m));
   return STATUS_OK;
 }
 
-static status plan_run(gemm *g, cudaStream_t stream, const plan *p, const cublasLtMatmulAlgo_t *algo, const gemm_args *a) {
+static status plan_run(gemm *g, cudaStream_t stream, const plan *p, const cublasLtMatmulAlgo_t *algo,
+                       const gemm_args *a) {
   const float *alpha = a->alpha ? a->alpha : g->constants + 1, *beta = g->constants + (a->accumulate ? 1 : 0);
-  CUBLAS(cublasLtMatmul(g->handle, p->desc, alpha, a->right, p->a, a->left, p->b, beta, a->result, p->c, a->result, p->c, algo, g->workspace, g->workspace_bytes, stream));
+  CUBLAS(cublasLtMatmul(g->handle, p->desc, alpha, a->right, p->a, a->left, p->b, beta, a->result, p->c, a->result,
+                        p->c, algo, g->workspace, g->workspace_bytes, stream));
   return STATUS_OK;
 }
 
@@ -148,21 +162,30 @@ static status plan_candidates(gemm *g, const plan *p, cublasLtMatmulHeuristicRes
   cublasLtMatmulPreference_t preference;
   uint32_t schemes = CUBLASLT_REDUCTION_SCHEME_NONE, alignment = 256;
   CUBLAS(cublasLtMatmulPreferenceCreate(&preference));
-  CUBLAS(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &g->workspace_bytes, sizeof g->workspace_bytes));
-  CUBLAS(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &schemes, sizeof schemes));
-  CUBLAS(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &alignment, sizeof alignment));
-  CUBLAS(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &alignment, sizeof alignment));
-  CUBLAS(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &alignment, sizeof alignment));
-  CUBLAS(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &alignment, sizeof alignment));
-  cublasStatus_t s = cublasLtMatmulAlgoGetHeuristic(g->handle, p->desc, p->a, p->b, p->c, p->c, preference, CANDIDATES, results, found);
+  CUBLAS(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &g->workspace_bytes,
+                                              sizeof g->workspace_bytes));
+  CUBLAS(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &schemes,
+                                              sizeof schemes));
+  CUBLAS(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &alignment,
+                                              sizeof alignment));
+  CUBLAS(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &alignment,
+                                              sizeof alignment));
+  CUBLAS(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &alignment,
+                                              sizeof alignment));
+  CUBLAS(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &alignment,
+                                              sizeof alignment));
+  cublasStatus_t s = cublasLtMatmulAlgoGetHeuristic(g->handle, p->desc, p->a, p->b, p->c, p->c, preference, CANDIDATES,
+                                                    results, found);
   cublasLtMatmulPreferenceDestroy(preference);
   if (s != CUBLAS_STATUS_SUCCESS || *found == 0) {
-    FAIL("cuBLASLt has no algorithm for a product of %" PRId64 " × %" PRId64 " × %" PRId64 " (kind %d): %s", p->key.n, p->key.m, p->key.k, p->key.kind, cublasLtGetStatusString(s));
+    FAIL("cuBLASLt has no algorithm for a product of %" PRId64 " × %" PRId64 " × %" PRId64 " (kind %d): %s", p->key.n,
+         p->key.m, p->key.k, p->key.kind, cublasLtGetStatusString(s));
   }
   return STATUS_OK;
 }
 
-static status time_candidate(gemm *g, cudaStream_t stream, const plan *p, const cublasLtMatmulAlgo_t *algo, const gemm_args *a, float *ms) {
+static status time_candidate(gemm *g, cudaStream_t stream, const plan *p, const cublasLtMatmulAlgo_t *algo,
+                             const gemm_args *a, float *ms) {
   CUDA(cudaEventRecord(g->start, stream));
   for (int i = 0; i < TIMINGS; i++) {
     TRY(plan_run(g, stream, p, algo, a));
@@ -181,7 +204,8 @@ static status plan_choose(gemm *g, cudaStream_t stream, plan *p, const gemm_args
   if (g->timing && !a->accumulate && found > 1) {
     float best_ms = 0, ms;
     for (int i = 0; i < found; i++) {
-      if (plan_run(g, stream, p, &results[i].algo, a) != STATUS_OK || time_candidate(g, stream, p, &results[i].algo, a, &ms) != STATUS_OK) {
+      if (plan_run(g, stream, p, &results[i].algo, a) != STATUS_OK ||
+          time_candidate(g, stream, p, &results[i].algo, a, &ms) != STATUS_OK) {
         continue;
       }
       if (best_ms == 0 || ms < best_ms) {
@@ -209,14 +233,19 @@ status gemm_run(gemm *g, cudaStream_t stream, const gemm_args *a) {
   return plan_run(g, stream, p, &p->algo, a);
 }
 
-static int by_line(const void *x, const void *y) { return strcmp(*(char *const *)x, *(char *const *)y); }
+static int by_line(const void *x, const void *y) {
+  return strcmp(*(char *const *)x, *(char *const *)y);
+}
 
 static status plan_line(const gemm *g, const plan *p, char **line) {
   uint64_t words[ALGO_WORDS];
   memcpy(words, &p->algo, sizeof words);
-  return memory_format(line, "%s %zu %d %d %d %d %" PRId64 " %" PRId64 " %" PRId64 " %016" PRIx64 "%016" PRIx64 "%016" PRIx64 "%016" PRIx64 "%016" PRIx64 "%016" PRIx64 "%016" PRIx64 "%016" PRIx64 " %.0f\n",
-                       g->device, g->version, p->key.kind, p->key.in, p->key.out, p->key.math, p->key.n, p->key.m, p->key.k, words[0], words[1], words[2], words[3], words[4], words[5], words[6],
-                       words[7], (double)p->tflops);
+  return memory_format(line,
+                       "%s %zu %d %d %d %d %" PRId64 " %" PRId64 " %" PRId64 " %016" PRIx64 "%016" PRIx64 "%016" PRIx64
+                       "%016" PRIx64 "%016" PRIx64 "%016" PRIx64 "%016" PRIx64 "%016" PRIx64 " %.0f\n",
+                       g->device, g->version, p->key.kind, p->key.in, p->key.out, p->key.math, p->key.n, p->key.m,
+                       p->key.k, words[0], words[1], words[2], words[3], words[4], words[5], words[6], words[7],
+                       (double)p->tflops);
 }
 
 status gemm_table_text(const gemm *g, char **text) {
@@ -249,7 +278,8 @@ static status read_line(gemm *g, const char *line) {
   memset(&p, 0, sizeof p);
   uint64_t words[ALGO_WORDS];
   int at = 0;
-  int n = sscanf(line, "%63s %zu %d %d %d %d %" SCNd64 " %" SCNd64 " %" SCNd64 " %n", device, &version, &p.key.kind, &p.key.in, &p.key.out, &p.key.math, &p.key.n, &p.key.m, &p.key.k, &at);
+  int n = sscanf(line, "%63s %zu %d %d %d %d %" SCNd64 " %" SCNd64 " %" SCNd64 " %n", device, &version, &p.key.kind,
+                 &p.key.in, &p.key.out, &p.key.math, &p.key.n, &p.key.m, &p.key.k, &at);
   if (n != 9 || strlen(line + at) < 16 * ALGO_WORDS) {
     FAIL("a plan has nine fields and an algorithm of %d digits", 16 * ALGO_WORDS);
   }
@@ -259,7 +289,8 @@ static status read_line(gemm *g, const char *line) {
     words[w] = strtoull(hex, NULL, 16);
   }
   p.key.device_alpha = 1;
-  if (strcmp(device, g->device) != 0 || version != g->version || p.key.math != (int)g->math || plan_find(g, &p.key) != NULL || g->n_plans >= PLAN_LIMIT) {
+  if (strcmp(device, g->device) != 0 || version != g->version || p.key.math != (int)g->math ||
+      plan_find(g, &p.key) != NULL || g->n_plans >= PLAN_LIMIT) {
     return STATUS_OK;
   }
   memcpy(&p.algo, words, sizeof p.algo);

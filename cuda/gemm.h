@@ -1,5 +1,7 @@
-/* Matrix products through cuBLASLt. A plan (algorithm) belongs to a shape, its types and layouts; it is taken from a table, or chosen once: timed where the engine may time, otherwise the library's
- * first suggestion. Every product of a shape then uses the same algorithm, without split-K, whether it overwrites or accumulates, so its bits depend on the plan alone.
+/* Matrix products through cuBLASLt. A plan (algorithm) belongs to a shape, its types and layouts; it is taken from a
+ * table, or chosen once: timed where the engine may time, otherwise the library's first suggestion. Every product of a
+ * shape then uses the same algorithm, without split-K, whether it overwrites or accumulates, so its bits depend on the
+ * plan alone.
  */
 #ifndef PSANN_CUDA_GEMM_H
 #define PSANN_CUDA_GEMM_H
@@ -33,12 +35,14 @@ status gemm_create(size_t workspace_bytes, gemm_math math, gemm **out);
 void gemm_free(gemm *g);
 size_t gemm_workspace(const gemm *g);
 
-/* Whether shapes that the table lacks are timed on the operands of their first call, or get the library's first suggestion, as a shape does whose first call accumulates. */
+/* Whether shapes that the table lacks are timed on the operands of their first call, or get the library's first
+ * suggestion, as a shape does whose first call accumulates. */
 void gemm_allow_timing(gemm *g, bool allowed);
 
 status gemm_run(gemm *g, cudaStream_t stream, const gemm_args *a);
 
-/* The table as text, one plan a line, sorted; the caller frees it. Reading adds plans; a line of another GPU or library version is passed over. */
+/* The table as text, one plan a line, sorted; the caller frees it. Reading adds plans; a line of another GPU or library
+ * version is passed over. */
 status gemm_table_text(const gemm *g, char **text);
 status gemm_table_read(gemm *g, const char *text, const char *origin);
 

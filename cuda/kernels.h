@@ -1,5 +1,6 @@
-/* C launchers of the kernels: pointers into device memory, sizes, constants, a stream. No allocation, no waiting, no globals. Shapes are those of engine/engine.h, whose argument structs
- * they take; `compute` is the type of activations and matrices ("c" there), everything of type "s" is fp32. A launcher returns cudaGetLastError().
+/* C launchers of the kernels: pointers into device memory, sizes, constants, a stream. No allocation, no waiting, no
+ * globals. Shapes are those of engine/engine.h, whose argument structs they take; `compute` is the type of activations
+ * and matrices ("c" there), everything of type "s" is fp32. A launcher returns cudaGetLastError().
  */
 #ifndef PSANN_CUDA_KERNELS_H
 #define PSANN_CUDA_KERNELS_H
@@ -37,21 +38,31 @@ enum { EMBED_CHUNK = 64 };
 cudaError_t launch_embed_backward(const launch *l, const embed_backward_args *a, float *chunks);
 
 /* rope.cu: rotates q and k of qkv (N, 3, H, h) in place by position · frequencies (fp32, h/2, device), or back. */
-cudaError_t launch_rope(const launch *l, int64_t B, int64_t T, int64_t H, int64_t h, const int32_t *past, const float *frequencies, void *qkv, bool back);
+cudaError_t launch_rope(const launch *l, int64_t B, int64_t T, int64_t H, int64_t h, const int32_t *past,
+                        const float *frequencies, void *qkv, bool back);
 
 /* activation.cu: F features, N rows. a = act(z + bias); z without bias is what is kept. */
-cudaError_t launch_act_forward(const launch *l, int64_t N, int64_t F, const act_spec *act, const void *bias, const void *z, void *a);
-/* dz = alpha · da · act'(z + bias), in place of da when dz == da; a is written when not NULL. Sums over rows go to partial, fp32 (ROW_BLOCKS, 5, F): amplitude, frequency, damping, bias, a · da. */
-cudaError_t launch_act_backward(const launch *l, int64_t N, int64_t F, const act_spec *act, const void *bias, const void *z, const void *da, const void *alpha, void *dz, void *a, float *partial);
-/* From the partial sums: gradients of the raw parameters and the bias (NULL: not wanted), and dots (F): Σ_rows a · da. */
-cudaError_t launch_act_finish(const launch *l, int64_t F, const act_spec *act, const float *partial, const act_grads *grads, void *dbias, float *dots);
+cudaError_t launch_act_forward(const launch *l, int64_t N, int64_t F, const act_spec *act, const void *bias,
+                               const void *z, void *a);
+/* dz = alpha · da · act'(z + bias), in place of da when dz == da; a is written when not NULL. Sums over rows go to
+ * partial, fp32 (ROW_BLOCKS, 5, F): amplitude, frequency, damping, bias, a · da. */
+cudaError_t launch_act_backward(const launch *l, int64_t N, int64_t F, const act_spec *act, const void *bias,
+                                const void *z, const void *da, const void *alpha, void *dz, void *a, float *partial);
+/* From the partial sums: gradients of the raw parameters and the bias (NULL: not wanted), and dots (F): Σ_rows a · da.
+ */
+cudaError_t launch_act_finish(const launch *l, int64_t F, const act_spec *act, const float *partial,
+                              const act_grads *grads, void *dbias, float *dots);
 /* dalpha = Σ dots (M) + Σ b2 · colsum (D) / 1. */
-cudaError_t launch_alpha_grad(const launch *l, int64_t M, const float *dots, int64_t D, const void *b2, const float *column_sums, void *dalpha);
+cudaError_t launch_alpha_grad(const launch *l, int64_t M, const float *dots, int64_t D, const void *b2,
+                              const float *column_sums, void *dalpha);
 
-/* columns.cu: out = scale · Σ_rows x, x: c (N, D); scale: device scalar or NULL; sums (D) without the scale, may be NULL; partial: fp32 (ROW_BLOCKS, D). */
-cudaError_t launch_column_sums(const launch *l, int64_t N, int64_t D, const void *x, const void *scale, float *partial, float *sums, void *out);
+/* columns.cu: out = scale · Σ_rows x, x: c (N, D); scale: device scalar or NULL; sums (D) without the scale, may be
+ * NULL; partial: fp32 (ROW_BLOCKS, D). */
+cudaError_t launch_column_sums(const launch *l, int64_t N, int64_t D, const void *x, const void *scale, float *partial,
+                               float *sums, void *out);
 /* y = dropout mask of x (rows of B sequences of T); y may be x. */
-cudaError_t launch_dropout(const launch *l, int64_t B, int64_t T, int64_t D, const dropout_spec *dropout, const void *x, void *y);
+cudaError_t launch_dropout(const launch *l, int64_t B, int64_t T, int64_t D, const dropout_spec *dropout, const void *x,
+                           void *y);
 
 /* conv.cu. partial: fp32 (ROW_BLOCKS, k, D). */
 cudaError_t launch_conv(const launch *l, const conv_forward_args *a);
@@ -59,23 +70,28 @@ cudaError_t launch_conv_input_grad(const launch *l, const conv_backward_args *a)
 cudaError_t launch_conv_weight_grad(const launch *l, const conv_backward_args *a, float *partial);
 
 /* loss.cu: logits c (rows, Vp) of rows [first, first + rows) become dlogits in place; losses: fp64 (N). */
-cudaError_t launch_loss_train(const launch *l, const head_train_args *a, int64_t first, int64_t rows, void *logits, double *losses);
+cudaError_t launch_loss_train(const launch *l, const head_train_args *a, int64_t first, int64_t rows, void *logits,
+                              double *losses);
 /* per row: −log p, counted, correct: fp64 (3, N). */
-cudaError_t launch_loss_eval(const launch *l, const head_eval_args *a, int64_t first, int64_t rows, const void *logits, double *stats);
+cudaError_t launch_loss_eval(const launch *l, const head_eval_args *a, int64_t first, int64_t rows, const void *logits,
+                             double *stats);
 /* out[j] = scale · Σ_i x[j·n + i], in a fixed order; one block a j. */
 cudaError_t launch_sum_doubles(const launch *l, const double *x, int64_t n, int64_t sums, double scale, double *out);
 /* logits c (rows, Vp) → fp32 (rows, V). */
 cudaError_t launch_unpad_logits(const launch *l, int64_t rows, int64_t V, int64_t Vp, const void *logits, float *out);
 
-/* attention.cu: own attention for what cuDNN does not take: fp32, ALiBi, dropout, head sizes up to 128 (256 with a cache). delta: fp32 (B, H, T). */
+/* attention.cu: own attention for what cuDNN does not take: fp32, ALiBi, dropout, head sizes up to 128 (256 with a
+ * cache). delta: fp32 (B, H, T). */
 cudaError_t launch_attention_forward(const launch *l, const attention_forward_args *a);
 cudaError_t launch_attention_backward(const launch *l, const attention_backward_args *a, float *delta);
 cudaError_t launch_attention_cached(const launch *l, const attention_cached_args *a);
 
 /* update.cu */
 cudaError_t launch_add(cudaStream_t stream, float *sum, const float *term, int64_t n);
-cudaError_t launch_leaf_squares(cudaStream_t stream, const float *grad, int64_t leaf, int64_t n_leaves, double *squares);
-cudaError_t launch_finish_norm(cudaStream_t stream, const step_state *state, const double *squares, int64_t n_squares, const double *losses, int64_t n_losses, double grad_clip, step_result *result);
+cudaError_t launch_leaf_squares(cudaStream_t stream, const float *grad, int64_t leaf, int64_t n_leaves,
+                                double *squares);
+cudaError_t launch_finish_norm(cudaStream_t stream, const step_state *state, const double *squares, int64_t n_squares,
+                               const double *losses, int64_t n_losses, double grad_clip, step_result *result);
 /* runs: device copy; flags of a run: bit 0 trainable, bit 1 decay. */
 typedef struct {
   int64_t first, end;

@@ -1,4 +1,5 @@
-// Cross entropy over a chunk of logits: a block a row; the logits become their own gradient in place. Columns past V are −∞: they enter no sum and get zero.
+// Cross entropy over a chunk of logits: a block a row; the logits become their own gradient in place. Columns past V
+// are −∞: they enter no sum and get zero.
 #include "device.cuh"
 #include "kernels.h"
 
@@ -43,7 +44,9 @@ __device__ row_softmax softmax_of(const T *row, int64_t V, float *shared) {
 }
 
 template <typename T, int VEC>
-__global__ void __launch_bounds__(THREADS) loss_train(int64_t first, int64_t N, int64_t V, int64_t Vp, const int32_t *labels, float smoothing, const step_state *step, T *logits, double *losses) {
+__global__ void __launch_bounds__(THREADS)
+    loss_train(int64_t first, int64_t N, int64_t V, int64_t Vp, const int32_t *labels, float smoothing,
+               const step_state *step, T *logits, double *losses) {
   __shared__ float shared[WARPS];
   T *row = logits + (int64_t)blockIdx.x * Vp;
   int32_t label = labels[first + blockIdx.x];
@@ -59,13 +62,16 @@ __global__ void __launch_bounds__(THREADS) loss_train(int64_t first, int64_t N, 
     float x[VEC];
     load_pack<T, VEC>(row + j, x);
 #pragma unroll
-    for (int i = 0; i < VEC; i++) x[i] = j + i >= V ? 0.0f : seed * (expf(x[i] - r.max) * inverse - share - (j + i == label ? 1.0f - smoothing : 0.0f));
+    for (int i = 0; i < VEC; i++)
+      x[i] = j + i >= V ? 0.0f
+                        : seed * (expf(x[i] - r.max) * inverse - share - (j + i == label ? 1.0f - smoothing : 0.0f));
     store_pack<T, VEC>(row + j, x);
   }
 }
 
 template <typename T, int VEC>
-__global__ void __launch_bounds__(THREADS) loss_eval(int64_t first, int64_t N, int64_t V, int64_t Vp, const int32_t *labels, const T *logits, double *stats) {
+__global__ void __launch_bounds__(THREADS)
+    loss_eval(int64_t first, int64_t N, int64_t V, int64_t Vp, const int32_t *labels, const T *logits, double *stats) {
   __shared__ float shared[WARPS];
   __shared__ int best[WARPS];
   const T *row = logits + (int64_t)blockIdx.x * Vp;
@@ -106,17 +112,20 @@ __global__ void unpad(int64_t V, int64_t Vp, const T *logits, float *out) {
 
 template <typename T>
 void train(const launch *l, const head_train_args *a, int64_t first, int64_t rows, void *logits, double *losses) {
-  loss_train<T, 16 / sizeof(T)><<<(unsigned)rows, THREADS, 0, l->stream>>>(first, a->N, a->V, a->Vp, a->labels, (float)a->label_smoothing, l->step, (T *)logits, losses);
+  loss_train<T, 16 / sizeof(T)><<<(unsigned)rows, THREADS, 0, l->stream>>>(
+      first, a->N, a->V, a->Vp, a->labels, (float)a->label_smoothing, l->step, (T *)logits, losses);
 }
 
 template <typename T>
 void eval(const launch *l, const head_eval_args *a, int64_t first, int64_t rows, const void *logits, double *stats) {
-  loss_eval<T, 16 / sizeof(T)><<<(unsigned)rows, THREADS, 0, l->stream>>>(first, a->N, a->V, a->Vp, a->labels, (const T *)logits, stats);
+  loss_eval<T, 16 / sizeof(T)>
+      <<<(unsigned)rows, THREADS, 0, l->stream>>>(first, a->N, a->V, a->Vp, a->labels, (const T *)logits, stats);
 }
 
 }  // namespace
 
-cudaError_t launch_loss_train(const launch *l, const head_train_args *a, int64_t first, int64_t rows, void *logits, double *losses) {
+cudaError_t launch_loss_train(const launch *l, const head_train_args *a, int64_t first, int64_t rows, void *logits,
+                              double *losses) {
   if (l->compute == DTYPE_F32) {
     train<float>(l, a, first, rows, logits, losses);
   } else if (l->compute == DTYPE_BF16) {
@@ -127,7 +136,8 @@ cudaError_t launch_loss_train(const launch *l, const head_train_args *a, int64_t
   return cudaGetLastError();
 }
 
-cudaError_t launch_loss_eval(const launch *l, const head_eval_args *a, int64_t first, int64_t rows, const void *logits, double *stats) {
+cudaError_t launch_loss_eval(const launch *l, const head_eval_args *a, int64_t first, int64_t rows, const void *logits,
+                             double *stats) {
   if (l->compute == DTYPE_F32) {
     eval<float>(l, a, first, rows, logits, stats);
   } else if (l->compute == DTYPE_BF16) {

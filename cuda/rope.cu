@@ -1,4 +1,5 @@
-// Rotary positions on q and k, in place: the pair (2i, 2i + 1) of every head turns by position · frequency[i]; backward turns by the negative angle.
+// Rotary positions on q and k, in place: the pair (2i, 2i + 1) of every head turns by position · frequency[i]; backward
+// turns by the negative angle.
 #include "device.cuh"
 #include "kernels.h"
 
@@ -6,7 +7,8 @@ namespace {
 
 // PAIRS neighbouring pairs a thread, the same for all the heads it visits: one sine and cosine serve 2·H heads.
 template <typename T, int PAIRS>
-__global__ void rope(int64_t T_, int64_t H, int64_t h, const int32_t *past, const float *frequencies, T *qkv, float direction) {
+__global__ void rope(int64_t T_, int64_t H, int64_t h, const int32_t *past, const float *frequencies, T *qkv,
+                     float direction) {
   int per_head = (int)(h / (2 * PAIRS));
   int slot = threadIdx.x % per_head, lanes = blockDim.x / per_head, lane = threadIdx.x / per_head;
   if (lane >= lanes) return;
@@ -32,7 +34,8 @@ __global__ void rope(int64_t T_, int64_t H, int64_t h, const int32_t *past, cons
 }
 
 template <typename T>
-void launch_typed(const launch *l, int64_t B, int64_t T_, int64_t H, int64_t h, const int32_t *past, const float *frequencies, void *qkv, float direction) {
+void launch_typed(const launch *l, int64_t B, int64_t T_, int64_t H, int64_t h, const int32_t *past,
+                  const float *frequencies, void *qkv, float direction) {
   constexpr int WIDE = 8 / sizeof(T);
   unsigned grid = (unsigned)(B * T_);
   if (h % (2 * WIDE) == 0) {
@@ -46,7 +49,8 @@ void launch_typed(const launch *l, int64_t B, int64_t T_, int64_t H, int64_t h, 
 
 }  // namespace
 
-cudaError_t launch_rope(const launch *l, int64_t B, int64_t T, int64_t H, int64_t h, const int32_t *past, const float *frequencies, void *qkv, bool back) {
+cudaError_t launch_rope(const launch *l, int64_t B, int64_t T, int64_t H, int64_t h, const int32_t *past,
+                        const float *frequencies, void *qkv, bool back) {
   float direction = back ? -1.0f : 1.0f;
   if (h % 2 != 0 || h > 2048) return cudaErrorInvalidValue;
   if (l->compute == DTYPE_F32) {

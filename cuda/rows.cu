@@ -1,6 +1,8 @@
-// One pass over the rows of an (N, D) activation: a source (embedding, residual sum, or the activation itself), then the norm of what it gave.
+// One pass over the rows of an (N, D) activation: a source (embedding, residual sum, or the activation itself), then
+// the norm of what it gave.
 //
-// A row belongs to THREADS threads, each holding PACKS packs of VEC elements in registers: one read, one write, one more write for the norm.
+// A row belongs to THREADS threads, each holding PACKS packs of VEC elements in registers: one read, one write, one
+// more write for the norm.
 #include "device.cuh"
 #include "kernels.h"
 
@@ -31,7 +33,8 @@ __device__ __forceinline__ float sinusoid(const float *frequencies, int64_t posi
 }
 
 template <typename T, int VEC>
-__device__ __forceinline__ void add_residual_branch(const row_args &a, const T *product, int64_t row, int64_t column, float alpha, float (&x)[VEC]) {
+__device__ __forceinline__ void add_residual_branch(const row_args &a, const T *product, int64_t row, int64_t column,
+                                                    float alpha, float (&x)[VEC]) {
   float u[VEC];
   load_pack<T, VEC>(product + row * a.D + column, u);
   if (a.bias) {
@@ -43,7 +46,8 @@ __device__ __forceinline__ void add_residual_branch(const row_args &a, const T *
     float4 keep = {};
 #pragma unroll
     for (int i = 0; i < VEC; i++) {
-      if (i == 0 || (element + i) % 4 == 0) keep = dropout_factors(a.seed, a.p, a.site, sequence, (uint32_t)((element + i) / 4));
+      if (i == 0 || (element + i) % 4 == 0)
+        keep = dropout_factors(a.seed, a.p, a.site, sequence, (uint32_t)((element + i) / 4));
       u[i] *= component(keep, (int)((element + i) % 4));
     }
   }
@@ -52,7 +56,8 @@ __device__ __forceinline__ void add_residual_branch(const row_args &a, const T *
 }
 
 template <typename T, int VEC, int THREADS, int PACKS, int SOURCE>
-__global__ void __launch_bounds__(THREADS < 128 ? 128 : THREADS) rows(row_args a, int norm, const T *x, const T *product, T *y, T *normed) {
+__global__ void __launch_bounds__(THREADS < 128 ? 128 : THREADS)
+    rows(row_args a, int norm, const T *x, const T *product, T *y, T *normed) {
   constexpr int ROWS = THREADS < 128 ? 128 / THREADS : 1;
   __shared__ float shared[THREADS / WARP];
   int64_t row = (int64_t)blockIdx.x * ROWS + threadIdx.x / THREADS;
@@ -119,9 +124,12 @@ __global__ void __launch_bounds__(THREADS < 128 ? 128 : THREADS) rows(row_args a
   }
 }
 
-// dx = dresidual + r·(g − n·mean(g·n)) with g = dy·scale, n = (x − mean)·r (layer: minus mean(g) as well). A block walks over its rows and keeps the sums of the columns in registers.
+// dx = dresidual + r·(g − n·mean(g·n)) with g = dy·scale, n = (x − mean)·r (layer: minus mean(g) as well). A block
+// walks over its rows and keeps the sums of the columns in registers.
 template <typename T, int VEC, int THREADS, int PACKS>
-__global__ void __launch_bounds__(THREADS) norm_backward(bool layer, int64_t N, int64_t D, const T *x, const float *scale, const float *stats, const T *dy, const T *dresidual, T *dx, float *partial) {
+__global__ void __launch_bounds__(THREADS)
+    norm_backward(bool layer, int64_t N, int64_t D, const T *x, const float *scale, const float *stats, const T *dy,
+                  const T *dresidual, T *dx, float *partial) {
   __shared__ float shared[THREADS / WARP];
   float dscale[PACKS][VEC] = {}, dbias[PACKS][VEC] = {}, s[PACKS][VEC] = {};
 #pragma unroll
@@ -184,16 +192,19 @@ __global__ void norm_finish(int64_t D, int blocks, const float *partial, float *
 }
 
 template <typename T, int VEC, int THREADS, int PACKS, int SOURCE>
-void launch_rows(cudaStream_t stream, const row_args &a, int norm, const void *x, const void *product, void *y, void *normed) {
+void launch_rows(cudaStream_t stream, const row_args &a, int norm, const void *x, const void *product, void *y,
+                 void *normed) {
   constexpr int ROWS = THREADS < 128 ? 128 / THREADS : 1;
   constexpr int BLOCK = THREADS < 128 ? 128 : THREADS;
   unsigned grid = (unsigned)((a.N + ROWS - 1) / ROWS);
-  rows<T, VEC, THREADS, PACKS, SOURCE><<<grid, BLOCK, 0, stream>>>(a, norm, (const T *)x, (const T *)product, (T *)y, (T *)normed);
+  rows<T, VEC, THREADS, PACKS, SOURCE>
+      <<<grid, BLOCK, 0, stream>>>(a, norm, (const T *)x, (const T *)product, (T *)y, (T *)normed);
 }
 
 // Threads and packs for a width: a warp a row while that keeps a row in registers, then more warps.
 template <typename T, int SOURCE>
-cudaError_t rows_of(cudaStream_t stream, const row_args &a, int norm, const void *x, const void *product, void *y, void *normed) {
+cudaError_t rows_of(cudaStream_t stream, const row_args &a, int norm, const void *x, const void *product, void *y,
+                    void *normed) {
   constexpr int V = 16 / sizeof(T);
   int64_t packs = a.D / V;
   if (a.D % V != 0) {
@@ -214,7 +225,8 @@ cudaError_t rows_of(cudaStream_t stream, const row_args &a, int norm, const void
 }
 
 template <int SOURCE>
-cudaError_t rows_typed(const launch *l, const row_args &a, int norm, const void *x, const void *product, void *y, void *normed) {
+cudaError_t rows_typed(const launch *l, const row_args &a, int norm, const void *x, const void *product, void *y,
+                       void *normed) {
   if (l->compute == DTYPE_F32) return rows_of<float, SOURCE>(l->stream, a, norm, x, product, y, normed);
   if (l->compute == DTYPE_BF16) return rows_of<__nv_bfloat16, SOURCE>(l->stream, a, norm, x, product, y, normed);
   return rows_of<__half, SOURCE>(l->stream, a, norm, x, product, y, normed);
@@ -230,7 +242,8 @@ template <typename T, int VEC, int THREADS, int PACKS>
 void launch_backward(const launch *l, const norm_backward_args *a, float *partial) {
   const T *x = (const T *)a->x, *dy = (const T *)a->dy, *dresidual = (const T *)a->dresidual;
   const float *scale = (const float *)a->norm.scale, *stats = (const float *)a->norm.stats;
-  norm_backward<T, VEC, THREADS, PACKS><<<NORM_BLOCKS, THREADS, 0, l->stream>>>(a->norm.kind == NORM_LAYER, a->N, a->D, x, scale, stats, dy, dresidual, (T *)a->dx, partial);
+  norm_backward<T, VEC, THREADS, PACKS><<<NORM_BLOCKS, THREADS, 0, l->stream>>>(
+      a->norm.kind == NORM_LAYER, a->N, a->D, x, scale, stats, dy, dresidual, (T *)a->dx, partial);
 }
 
 template <typename T>
@@ -253,7 +266,8 @@ cudaError_t backward_of(const launch *l, const norm_backward_args *a, float *par
   } else {
     return cudaErrorInvalidValue;
   }
-  norm_finish<<<(unsigned)((a->D + 127) / 128), 128, 0, l->stream>>>(a->D, NORM_BLOCKS, partial, (float *)a->dscale, a->norm.kind == NORM_LAYER ? (float *)a->dbias : NULL);
+  norm_finish<<<(unsigned)((a->D + 127) / 128), 128, 0, l->stream>>>(
+      a->D, NORM_BLOCKS, partial, (float *)a->dscale, a->norm.kind == NORM_LAYER ? (float *)a->dbias : NULL);
   return cudaGetLastError();
 }
 

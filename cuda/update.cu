@@ -27,7 +27,9 @@ __global__ void __launch_bounds__(1024) leaf_squares(const float *grad, int64_t 
 }
 
 // One block, so one order for any number of ranks.
-__global__ void __launch_bounds__(1024) finish_norm(const step_state *state, const double *squares, int64_t n_squares, const double *losses, int64_t n_losses, double grad_clip, step_result *result) {
+__global__ void __launch_bounds__(1024)
+    finish_norm(const step_state *state, const double *squares, int64_t n_squares, const double *losses,
+                int64_t n_losses, double grad_clip, step_result *result) {
   __shared__ double shared[32];
   double sum = 0, loss = 0;
   for (int64_t i = threadIdx.x; i < n_squares; i += 1024) sum += squares[i];
@@ -50,7 +52,8 @@ struct adam_constants {
   double log_beta1, log_beta2;
 };
 
-__device__ __forceinline__ void adam_element(const adam_constants &c, float lr, float decay, float scale, float correct1, float correct2, float g, float &p, float &m, float &v) {
+__device__ __forceinline__ void adam_element(const adam_constants &c, float lr, float decay, float scale,
+                                             float correct1, float correct2, float g, float &p, float &m, float &v) {
   g *= scale;
   m = c.beta1 * m + (1.0f - c.beta1) * g;
   v = c.beta2 * v + (1.0f - c.beta2) * g * g;
@@ -58,10 +61,12 @@ __device__ __forceinline__ void adam_element(const adam_constants &c, float lr, 
   p -= lr * (m * correct1) / (sqrtf(v) * correct2 + c.eps);
 }
 
-// Elements [first, first + count) of a unit, four a thread at a time; a run's flags say what moves. What lies in no run is padding.
+// Elements [first, first + count) of a unit, four a thread at a time; a run's flags say what moves. What lies in no run
+// is padding.
 template <typename T>
-__global__ void __launch_bounds__(256) adamw(int64_t first, int64_t count, const device_run *runs, int64_t n_runs, adam_constants c, const step_state *state, const step_result *result, const float *grad,
-                                             float *master, float *m, float *v, T *weights) {
+__global__ void __launch_bounds__(256) adamw(int64_t first, int64_t count, const device_run *runs, int64_t n_runs,
+                                             adam_constants c, const step_state *state, const step_result *result,
+                                             const float *grad, float *master, float *m, float *v, T *weights) {
   if (result->skip) return;
   __shared__ float correct[2];
   if (threadIdx.x == 0) {
@@ -85,7 +90,8 @@ __global__ void __launch_bounds__(256) adamw(int64_t first, int64_t count, const
     for (int k = 0; k < 4; k++) {
       while (run < n_runs && runs[run].end <= element + k) run++;
       if (run >= n_runs || runs[run].first > element + k || !(runs[run].flags & 1)) continue;
-      adam_element(c, lr, runs[run].flags & 2 ? c.weight_decay : 0.0f, scale, correct1, correct2, g4[k], p4[k], m4[k], v4[k]);
+      adam_element(c, lr, runs[run].flags & 2 ? c.weight_decay : 0.0f, scale, correct1, correct2, g4[k], p4[k], m4[k],
+                   v4[k]);
     }
     store_pack<float, 4>(master + i, p4);
     store_pack<float, 4>(m + i, m4);
@@ -101,36 +107,44 @@ cudaError_t launch_add(cudaStream_t stream, float *sum, const float *term, int64
   return cudaGetLastError();
 }
 
-cudaError_t launch_leaf_squares(cudaStream_t stream, const float *grad, int64_t leaf, int64_t n_leaves, double *squares) {
+cudaError_t launch_leaf_squares(cudaStream_t stream, const float *grad, int64_t leaf, int64_t n_leaves,
+                                double *squares) {
   if (n_leaves > 0) leaf_squares<<<(unsigned)n_leaves, 1024, 0, stream>>>(grad, leaf, squares);
   return cudaGetLastError();
 }
 
-cudaError_t launch_finish_norm(cudaStream_t stream, const step_state *state, const double *squares, int64_t n_squares, const double *losses, int64_t n_losses, double grad_clip, step_result *result) {
+cudaError_t launch_finish_norm(cudaStream_t stream, const step_state *state, const double *squares, int64_t n_squares,
+                               const double *losses, int64_t n_losses, double grad_clip, step_result *result) {
   finish_norm<<<1, 1024, 0, stream>>>(state, squares, n_squares, losses, n_losses, grad_clip, result);
   return cudaGetLastError();
 }
 
 cudaError_t launch_adamw(const launch *l, const adamw_args *a, const device_run *runs, const step_result *result) {
   if (a->count == 0) return cudaSuccess;
-  adam_constants c = {(float)a->beta1, (float)a->beta2, (float)a->eps, (float)a->weight_decay, log(a->beta1), log(a->beta2)};
+  adam_constants c = {(float)a->beta1,        (float)a->beta2, (float)a->eps,
+                      (float)a->weight_decay, log(a->beta1),   log(a->beta2)};
   int64_t blocks = (a->count / 4 + 255) / 256;
   unsigned grid = (unsigned)(blocks < 2048 ? blocks : 2048);
   const float *grad = (const float *)a->grad;
   float *master = (float *)a->master, *m = (float *)a->m, *v = (float *)a->v;
   if (l->compute == DTYPE_F32) {
-    adamw<float><<<grid, 256, 0, l->stream>>>(a->first, a->count, runs, a->n_runs, c, l->step, result, grad, master, m, v, (float *)a->weights);
+    adamw<float><<<grid, 256, 0, l->stream>>>(a->first, a->count, runs, a->n_runs, c, l->step, result, grad, master, m,
+                                              v, (float *)a->weights);
   } else if (l->compute == DTYPE_BF16) {
-    adamw<__nv_bfloat16><<<grid, 256, 0, l->stream>>>(a->first, a->count, runs, a->n_runs, c, l->step, result, grad, master, m, v, (__nv_bfloat16 *)a->weights);
+    adamw<__nv_bfloat16><<<grid, 256, 0, l->stream>>>(a->first, a->count, runs, a->n_runs, c, l->step, result, grad,
+                                                      master, m, v, (__nv_bfloat16 *)a->weights);
   } else {
-    adamw<__half><<<grid, 256, 0, l->stream>>>(a->first, a->count, runs, a->n_runs, c, l->step, result, grad, master, m, v, (__half *)a->weights);
+    adamw<__half><<<grid, 256, 0, l->stream>>>(a->first, a->count, runs, a->n_runs, c, l->step, result, grad, master, m,
+                                               v, (__half *)a->weights);
   }
   return cudaGetLastError();
 }
 
 namespace {
 
-__global__ void set_step(step_state *target, step_state value) { *target = value; }
+__global__ void set_step(step_state *target, step_state value) {
+  *target = value;
+}
 
 }  // namespace
 

@@ -63,13 +63,14 @@ if [ "$(id -u)" = 0 ]; then
   export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 fi
 
-# mpirun with options for this machine: more ranks than cores are allowed, ranks then are not bound to cores.
+# mpirun with options for this machine alone: no network between the ranks; more ranks than cores are allowed, and then are not bound
+# to cores.
 run_ranks() {
   ranks=$1
   shift
   if [ "$(nproc)" -lt "$ranks" ]; then
-    mpirun --oversubscribe --bind-to none -np "$ranks" "$@"
+    mpirun --mca btl ^tcp --oversubscribe --bind-to none -np "$ranks" "$@"
   else
-    mpirun -np "$ranks" "$@"
+    mpirun --mca btl ^tcp -np "$ranks" "$@"
   fi
 }

@@ -1,0 +1,80 @@
+/* What the files of the CUDA engine share: its memory, and the parts of engine_ops that each file fills in. */
+#ifndef PSANN_CUDA_ENGINE_PARTS_H
+#define PSANN_CUDA_ENGINE_PARTS_H
+
+#include "attention_cudnn.h"
+#include "check.h"
+#include "cuda_engine.h"
+#include "gemm.h"
+#include "kernels.h"
+
+enum { EVENTS = 64, RUN_TABLES = 512, DEFAULT_WORKSPACE_MIB = 64, STAGING = 16, STAGED_BYTES = 1 << 20 };
+
+/* Pinned memory of a copy under way. */
+typedef struct {
+  void *memory;
+  cudaEvent_t sent;
+} staging_slot;
+
+/* Bytes of each part of the scratch. */
+typedef struct {
+  size_t product, masked, logits, partial, sums, chunks, delta, rows;
+} scratch_sizes;
+
+/* Device copies of the optimizer's runs, by the host table's address. */
+typedef struct {
+  const optim_run *host;
+  device_run *device;
+} run_table;
+
+typedef struct {
+  engine base;
+  int device;
+  cudaStream_t streams[STREAMS];
+  cudaEvent_t events[EVENTS];
+  gemm *products;
+  attention_cudnn *fused;
+  step_state *step;    /* device */
+  step_result *result; /* device */
+  /* Scratch, of the sizes that scratch_of tells. */
+  void *product, *masked, *logits, *fused_workspace;
+  float *partial, *sums, *chunks, *delta;
+  double *rows;
+  scratch_sizes have;
+  size_t fused_bytes;
+  int64_t chunk;                                  /* rows of logits that fit */
+  float *rope_frequencies, *sinusoid_frequencies; /* of the model's head size and width */
+  int64_t rope_half, sinusoid_D;                  /* what they are for */
+  staging_slot staging[STAGING];
+  int next_staging;
+  run_table tables[RUN_TABLES];
+  int n_tables;
+} cuda_engine;
+
+static inline int64_t larger(int64_t a, int64_t b) {
+  return a > b ? a : b;
+}
+
+static inline launch launch_of(const cuda_engine *e) {
+  return (launch){.stream = e->streams[STREAM_MAIN], .compute = e->base.compute, .step = e->step, .seed = e->base.seed};
+}
+
+/* Device memory, zeroed; memory.c. */
+status cuda_alloc(engine *e, size_t bytes, const char *what, void **out);
+
+/* Does cuDNN's attention serve this? It takes 16-bit types, head sizes that are multiples of 8 up to 128, and neither
+ * ALiBi nor our dropout, whose mask is counted. */
+bool fused_takes(const cuda_engine *e, int64_t h, bool alibi, double dropout);
+
+/* result = left · right of the kind, alpha in device memory or NULL for 1; layers.c. */
+status product(cuda_engine *e, gemm_kind kind, int64_t n, int64_t m, int64_t k, const void *left, const void *right,
+               void *result, const void *alpha, bool accumulate);
+
+/* Each writes its entries of the table. */
+void memory_operations(engine_ops *ops);
+void stream_operations(engine_ops *ops);
+void layer_operations(engine_ops *ops);
+void plan_operations(engine_ops *ops);
+void optimizer_operations(engine_ops *ops);
+
+#endif

@@ -1,0 +1,123 @@
+/* Device memory: allocation, and the scratch that operations share. */
+#include "base/memory.h"
+
+#include <stdlib.h>
+
+#include "engine/cpu/positions.h"
+#include "engine_parts.h"
+
+static scratch_sizes scratch_of(const engine *e, const engine_limits *l) {
+  size_t c = dtype_size(e->compute), f = sizeof(float);
+  int64_t N = l->B * l->T;
+  int64_t partial = larger(larger(5 * ROW_BLOCKS * larger(l->M, l->D), 2 * NORM_BLOCKS * l->D), ROW_BLOCKS * 64 * l->D);
+  return (scratch_sizes){.product = (size_t)(N * l->D) * c,
+                         .masked = (size_t)(N * l->D) * c,
+                         .logits = (size_t)(l->chunk * l->Vp) * c,
+                         .partial = (size_t)partial * f,
+                         .sums = (size_t)(larger(l->M, l->D) + l->D) * f,
+                         .chunks = (size_t)((N + EMBED_CHUNK - 1) / EMBED_CHUNK * 2 * l->D) * f,
+                         .delta = (size_t)(N * l->H) * f,
+                         .rows = (size_t)(3 * N) * sizeof(double)};
+}
+
+status cuda_alloc(engine *base, size_t bytes, const char *what, void **out) {
+  *out = NULL;
+  if (bytes == 0) {
+    bytes = 256;
+  }
+  cudaError_t error = cudaMalloc(out, bytes);
+  if (error != cudaSuccess) {
+    char text[32];
+    FAIL("the GPU has no %s for %s (%s); use a smaller train.micro_batch or train.recompute = block",
+         memory_text((double)bytes, text), what, cudaGetErrorString(error));
+  }
+  CUDA(cudaMemset(*out, 0, bytes));
+  CUDA(cudaStreamSynchronize(0)); /* our streams don't wait for the default one */
+  (void)base;
+  return STATUS_OK;
+}
+
+static void cuda_free(engine *base, void *p) {
+  (void)base;
+  cudaFree(p);
+}
+
+static size_t cuda_scratch_bytes(const engine *e, const engine_limits *l) {
+  scratch_sizes s = scratch_of(e, l);
+  return s.product + s.masked + s.logits + s.partial + s.sums + s.chunks + s.delta + s.rows;
+}
+
+/* cuDNN takes 16-bit types, head sizes that are multiples of 8 up to 128, and neither ALiBi nor our dropout, whose mask
+ * is counted. */
+bool fused_takes(const cuda_engine *e, int64_t h, bool alibi, double dropout) {
+  return e->fused != NULL && dtype_size(e->base.compute) == 2 && h % 8 == 0 && h <= 128 && !alibi && dropout == 0;
+}
+
+/* Grows what is too small: several passes of different shapes may share an engine. */
+static status grow(engine *base, void **at, size_t *have, size_t bytes, const char *what) {
+  if (bytes <= *have) {
+    return STATUS_OK;
+  }
+  cudaFree(*at);
+  *have = 0;
+  TRY(cuda_alloc(base, bytes, what, at));
+  *have = bytes;
+  return STATUS_OK;
+}
+
+static status upload_floats(cuda_engine *e, float **at, int64_t n, float (*value)(int64_t i, int64_t of), int64_t step,
+                            int64_t of) {
+  float *host;
+  TRY(memory_new(&host, (size_t)n + 1, sizeof *host, "frequencies"));
+  for (int64_t i = 0; i < n; i++) {
+    host[i] = value(i * step, of);
+  }
+  cudaFree(*at);
+  status s = cuda_alloc(&e->base, (size_t)n * sizeof *host, "frequencies", (void **)at);
+  if (s == STATUS_OK && cudaMemcpy(*at, host, (size_t)n * sizeof *host, cudaMemcpyHostToDevice) != cudaSuccess) {
+    s = status_set(STATUS_FAILURE, __FILE__, __LINE__,
+                   "the frequencies of the positions could not be copied to the GPU");
+  }
+  free(host);
+  return s;
+}
+
+static status frequencies(cuda_engine *e, int64_t half, int64_t D) {
+  if (e->rope_half != half) {
+    TRY(upload_floats(e, &e->rope_frequencies, half, rope_frequency, 1, half));
+    e->rope_half = half;
+  }
+  if (e->sinusoid_D != D) {
+    TRY(upload_floats(e, &e->sinusoid_frequencies, (D + 1) / 2, sinusoid_frequency, 2, D));
+    e->sinusoid_D = D;
+  }
+  return STATUS_OK;
+}
+
+static status cuda_prepare(engine *base, const engine_limits *l) {
+  cuda_engine *e = (cuda_engine *)base;
+  scratch_sizes s = scratch_of(base, l), *have = &e->have;
+  TRY(grow(base, &e->product, &have->product, s.product, "scratch"));
+  TRY(grow(base, &e->masked, &have->masked, s.masked, "scratch"));
+  TRY(grow(base, &e->logits, &have->logits, s.logits, "a chunk of logits"));
+  TRY(grow(base, (void **)&e->partial, &have->partial, s.partial, "partial sums"));
+  TRY(grow(base, (void **)&e->sums, &have->sums, s.sums, "sums"));
+  TRY(grow(base, (void **)&e->chunks, &have->chunks, s.chunks, "sums of the embedding"));
+  TRY(grow(base, (void **)&e->delta, &have->delta, s.delta, "scratch of attention"));
+  TRY(grow(base, (void **)&e->rows, &have->rows, s.rows, "losses of rows"));
+  e->chunk = larger(e->chunk, l->chunk);
+  TRY(frequencies(e, l->D / l->H / 2, l->D));
+  size_t fused = 0;
+  if (fused_takes(e, l->D / l->H, false, 0)) {
+    attention_shape shape = {base->compute == DTYPE_BF16, l->B, l->T, l->H, l->D / l->H};
+    TRY(attention_cudnn_plan(e->fused, &shape, true, &fused));
+  }
+  return grow(base, &e->fused_workspace, &e->fused_bytes, fused, "attention's workspace");
+}
+
+void memory_operations(engine_ops *ops) {
+  ops->alloc = cuda_alloc;
+  ops->free = cuda_free;
+  ops->scratch_bytes = cuda_scratch_bytes;
+  ops->prepare = cuda_prepare;
+}

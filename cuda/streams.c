@@ -1,0 +1,73 @@
+/* Streams, events, copies, and the state of a step. */
+#include <string.h>
+
+#include "engine_parts.h"
+
+static status cuda_record(engine *base, stream_id s, int event) {
+  cuda_engine *e = (cuda_engine *)base;
+  CUDA(cudaEventRecord(e->events[event], e->streams[s]));
+  return STATUS_OK;
+}
+
+static status cuda_wait(engine *base, stream_id s, int event) {
+  cuda_engine *e = (cuda_engine *)base;
+  CUDA(cudaStreamWaitEvent(e->streams[s], e->events[event], 0));
+  return STATUS_OK;
+}
+
+static status cuda_synchronize(engine *base) {
+  (void)base;
+  CUDA(cudaDeviceSynchronize());
+  return STATUS_OK;
+}
+
+/* Small copies go through pinned memory, so that the host neither waits for the stream nor has to keep its buffer. */
+static status copy_staged(cuda_engine *e, stream_id s, void *to, const void *from, size_t bytes) {
+  staging_slot *slot = &e->staging[e->next_staging++ % STAGING];
+  if (slot->memory == NULL) {
+    CUDA(cudaMallocHost(&slot->memory, STAGED_BYTES));
+    CUDA(cudaEventCreateWithFlags(&slot->sent, cudaEventDisableTiming));
+  }
+  CUDA(cudaEventSynchronize(slot->sent));
+  memcpy(slot->memory, from, bytes);
+  CUDA(cudaMemcpyAsync(to, slot->memory, bytes, cudaMemcpyHostToDevice, e->streams[s]));
+  CUDA(cudaEventRecord(slot->sent, e->streams[s]));
+  return STATUS_OK;
+}
+
+static status cuda_copy(engine *base, stream_id s, copy_direction d, void *to, const void *from, size_t bytes) {
+  if (d == COPY_TO_ENGINE && bytes <= STAGED_BYTES) {
+    return copy_staged((cuda_engine *)base, s, to, from, bytes);
+  }
+  static const enum cudaMemcpyKind kinds[] = {cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice};
+  CUDA(cudaMemcpyAsync(to, from, bytes, kinds[d], ((cuda_engine *)base)->streams[s]));
+  return STATUS_OK;
+}
+
+static status cuda_fill_zero(engine *base, stream_id s, void *p, size_t bytes) {
+  CUDA(cudaMemsetAsync(p, 0, bytes, ((cuda_engine *)base)->streams[s]));
+  return STATUS_OK;
+}
+
+static status cuda_set_step(engine *base, const step_state *state) {
+  cuda_engine *e = (cuda_engine *)base;
+  CUDA(launch_set_step(e->streams[STREAM_MAIN], e->step, state));
+  return STATUS_OK;
+}
+
+static status cuda_get_result(engine *base, step_result *result) {
+  cuda_engine *e = (cuda_engine *)base;
+  CUDA(cudaMemcpyAsync(result, e->result, sizeof *result, cudaMemcpyDeviceToHost, e->streams[STREAM_MAIN]));
+  CUDA(cudaStreamSynchronize(e->streams[STREAM_MAIN]));
+  return STATUS_OK;
+}
+
+void stream_operations(engine_ops *ops) {
+  ops->record = cuda_record;
+  ops->wait = cuda_wait;
+  ops->synchronize = cuda_synchronize;
+  ops->copy = cuda_copy;
+  ops->fill_zero = cuda_fill_zero;
+  ops->set_step = cuda_set_step;
+  ops->get_result = cuda_get_result;
+}
