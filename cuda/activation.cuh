@@ -5,12 +5,32 @@
 
 #include "engine/engine.h"
 
+// The nearest integer of x, |x| < 2^22, as the float k and as the low bits of n: the addition rounds at the units.
+// (rintf and a conversion would take two turns of the slow unit that the exponential needs.)
+__device__ __forceinline__ void nearest(float hi, float inverse, float &k, int &n) {
+  constexpr float UNITS = 12582912.0f; /* 1.5 · 2^23 */
+  float t = fmaf(hi, inverse, UNITS);
+  k = t - UNITS;
+  n = __float_as_int(t);
+}
+
+constexpr float SIN_LIMIT = 1e6f; /* of |f·z|; beyond, the reduction below loses digits */
+
+// Both by the library, in fp64: a model that gets here is lost, but its numbers stay right.
+static __device__ __noinline__ float2 sincos_far(float f, float z) {
+  double s, c;
+  sincos((double)f * (double)z, &s, &c);
+  return make_float2((float)s, (float)c);
+}
+
 // sin(f·z) and cos(f·z). The product is kept in two terms and reduced by multiples of π/2 in three, so that the error
 // stays under 2e-7 for |f·z| up to 1e5.
 __device__ __forceinline__ void sincos_product(float f, float z, float &s, float &c) {
   float hi = f * z;
   float lo = fmaf(f, z, -hi);
-  float k = rintf(hi * 0.636619772f);
+  float k;
+  int n;
+  nearest(hi, 0.636619772f, k, n);
   float r = fmaf(-k, 1.57079637f, hi);
   r = fmaf(-k, -4.37113883e-8f, r);
   r += lo;
@@ -18,26 +38,30 @@ __device__ __forceinline__ void sincos_product(float f, float z, float &s, float
   float sp = fmaf(q, fmaf(q, fmaf(q, 2.718311493e-6f, -1.984090483e-4f), 8.333329386e-3f), -1.666666664e-1f);
   sp = fmaf(r * q, sp, r);
   float cp = fmaf(q, fmaf(q, fmaf(q, fmaf(q, 2.443315711e-5f, -1.388731625e-3f), 4.166664568e-2f), -0.5f), 1.0f);
-  int n = (int)k;
   bool swap = n & 1;
-  s = swap ? cp : sp;
-  c = swap ? sp : cp;
-  if (n & 2) s = -s;
-  if ((n + 1) & 2) c = -c;
+  s = __int_as_float(__float_as_int(swap ? cp : sp) ^ ((n << 30) & 0x80000000));
+  c = __int_as_float(__float_as_int(swap ? sp : cp) ^ (((n + 1) << 30) & 0x80000000));
+  if (fabsf(hi) > SIN_LIMIT) {
+    float2 far = sincos_far(f, z);
+    s = far.x;
+    c = far.y;
+  }
 }
 
 __device__ __forceinline__ float sin_product(float f, float z) {
   float hi = f * z;
   float lo = fmaf(f, z, -hi);
-  float k = rintf(hi * 0.318309886f);
+  float k;
+  int n;
+  nearest(hi, 0.318309886f, k, n);
   float r = fmaf(-k, 3.14159274f, hi);
   r = fmaf(-k, -8.74227766e-8f, r);
   r += lo;
   float q = r * r;
   float p =
       fmaf(q, fmaf(q, fmaf(q, fmaf(q, -2.3889859e-8f, 2.7525562e-6f), -1.9840874e-4f), 8.3333310e-3f), -1.6666667e-1f);
-  p = fmaf(r * q, p, r);
-  return ((int)k & 1) ? -p : p;
+  p = __int_as_float(__float_as_int(fmaf(r * q, p, r)) ^ (n << 31));
+  return fabsf(hi) > SIN_LIMIT ? sincos_far(f, z).x : p;
 }
 
 // softplus with its derivative (the logistic function), as the reference: raw itself above 20.
@@ -72,7 +96,9 @@ template <int DECAY>
 __device__ __forceinline__ float sine_envelope(float d, float z) {
   if (DECAY == ACT_DECAY_NONE) return 1.0f;
   float g = DECAY == ACT_DECAY_ABS ? fabsf(z) : fmaxf(z, 0.0f);
-  return exp2f(-1.44269504f * (d * g));
+  float e; /* of a number ≤ 0: what exp2f adds for denormal results is not needed */
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(e) : "f"(-1.44269504f * (d * g)));
+  return e;
 }
 
 template <int KIND, int DECAY>

@@ -37,6 +37,8 @@ static void cuda_destroy(engine *base) {
   }
   gemm_free(e->products);
   attention_cudnn_free(e->fused);
+  cudaFreeHost(e->read);
+  if (e->has_read) cudaEventDestroy(e->has_read);
   for (int i = 0; i < EVENTS; i++) {
     if (e->events[i]) cudaEventDestroy(e->events[i]);
   }
@@ -78,6 +80,8 @@ static status build(cuda_engine *e, const cuda_engine_spec *spec) {
   TRY(attention_cudnn_create(&e->fused));
   TRY(cuda_alloc(&e->base, sizeof *e->step, "step state", (void **)&e->step));
   TRY(cuda_alloc(&e->base, sizeof *e->result, "step result", (void **)&e->result));
+  CUDA(cudaMallocHost((void **)&e->read, sizeof *e->read));
+  CUDA(cudaEventCreateWithFlags(&e->has_read, cudaEventDisableTiming));
   const char *precision = spec->compute == DTYPE_BF16  ? "bf16"
                           : spec->compute == DTYPE_F16 ? "fp16"
                           : spec->tf32                 ? "tf32"

@@ -8,7 +8,7 @@
 #include "gemm.h"
 #include "kernels.h"
 
-enum { EVENTS = 64, RUN_TABLES = 512, DEFAULT_WORKSPACE_MIB = 64, STAGING = 16, STAGED_BYTES = 1 << 20 };
+enum { EVENTS = 64, RUN_TABLES = 512, DEFAULT_WORKSPACE_MIB = 64, STAGING = 16, STAGED_BYTES = 4 << 20 };
 
 /* Pinned memory of a copy under way. */
 typedef struct {
@@ -34,8 +34,10 @@ typedef struct {
   cudaEvent_t events[EVENTS];
   gemm *products;
   attention_cudnn *fused;
-  step_state *step;    /* device */
-  step_result *result; /* device */
+  step_state *step;     /* device */
+  step_result *result;  /* device */
+  step_result *read;    /* pinned: the result on its way to the host, */
+  cudaEvent_t has_read; /* there once this has passed */
   /* Scratch, of the sizes that scratch_of tells. */
   void *product, *masked, *logits, *fused_workspace;
   float *partial, *sums, *chunks, *delta;

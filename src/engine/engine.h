@@ -327,7 +327,7 @@ typedef struct {
   status (*copy)(engine *e, stream_id s, copy_direction d, void *to, const void *from, size_t bytes);
   status (*fill_zero)(engine *e, stream_id s, void *p, size_t bytes);
   status (*set_step)(engine *e, const step_state *state);
-  status (*get_result)(engine *e, step_result *result); /* waits */
+  status (*get_result)(engine *e, step_result *result); /* of the last finish_norm; waits for it, not for what was issued since */
 
   /* The model. */
   status (*embed_forward)(engine *e, const embed_forward_args *a);

@@ -68,6 +68,7 @@ typedef struct {
   char *resumed_from;   /* path, rank 0; NULL: a fresh start */
   int64_t first_step;   /* steps that were done when this launch began */
   step_outcome pending; /* issued, its result not yet read; step 0: none */
+  double counted;       /* clock: up to here time belongs to steps whose result was read */
   metrics *metrics;     /* rank 0 */
 } training;
 

@@ -24,7 +24,12 @@ static status set_step(training *t, int64_t first_sequence, double lr) {
 status train_step(training *t, step_outcome *previous) {
   const weight_store_ops *ops = t->w->ops;
   const model_batch batch = {.tokens = t->tokens, .labels = t->labels, .order = t->rows};
-  double start = clock_seconds();
+  if (t->pending.step == 0) {
+    t->counted = clock_seconds();
+  }
+  if (t->e->host_memory) { /* it is there already, and the step's time ends here */
+    TRY(train_collect(t, previous));
+  }
   double lr = schedule_lr(&t->rate, t->state.step + 1);
   int64_t local = ops->local_micro_batches(t->w);
 
@@ -35,20 +40,17 @@ status train_step(training *t, step_outcome *previous) {
     TRY(ops->begin_micro_batch(t->w, j));
     TRY(model_train(t->pass, &t->w->source, &batch, &t->losses[j]));
   }
-  double asked = clock_seconds();
-  TRY(train_collect(t, previous));
-  double waited = clock_seconds() - asked; /* belongs to the step before */
+  if (!t->e->host_memory) { /* late, so that the device has the passes above to go on with */
+    TRY(train_collect(t, previous));
+  }
   TRY(set_step(t, t->state.sequences, lr)); /* the count of updates is known only now */
   TRY(ops->finish(t->w, t->losses, &t->update));
 
   t->state.step++;
   t->state.sequences += training_batch(t);
   t->state.tokens += t->c->train.batch_tokens;
-  t->pending = (step_outcome){.step = t->state.step,
-                              .lr = lr,
-                              .seconds = clock_seconds() - start - waited,
-                              .tokens = t->state.tokens,
-                              .sequences = t->state.sequences};
+  t->pending =
+      (step_outcome){.step = t->state.step, .lr = lr, .tokens = t->state.tokens, .sequences = t->state.sequences};
   return STATUS_OK;
 }
 
@@ -57,10 +59,12 @@ status train_collect(training *t, step_outcome *outcome) {
   if (t->pending.step == 0) {
     return STATUS_OK;
   }
-  double start = clock_seconds();
   step_result r;
   TRY(t->e->ops->get_result(t->e, &r));
+  double now = clock_seconds();
   *outcome = t->pending;
+  outcome->seconds = now - t->counted;
+  t->counted = now;
   outcome->loss = r.loss;
   outcome->grad_norm = r.grad_norm;
   outcome->skipped = r.skip != 0;
@@ -68,6 +72,5 @@ status train_collect(training *t, step_outcome *outcome) {
   if (!outcome->skipped) {
     t->state.updates++;
   }
-  outcome->seconds += clock_seconds() - start;
   return STATUS_OK;
 }
