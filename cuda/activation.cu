@@ -10,7 +10,18 @@
 
 namespace {
 
-enum { WARPS = 8, THREADS = WARPS * WARP, SUMS = 5 };
+enum { WARPS = 8, THREADS = WARPS * WARP };
+
+// Blocks that the rows are cut into: enough to fill the GPU, few enough that reading a feature's parameters is a small
+// part of a thread's work. For the sums a function of F alone.
+enum { FULL = 16 * 132 };
+
+int sum_blocks(int64_t F, int vec) {
+  int64_t columns = (F + WARP * vec - 1) / (WARP * vec);
+  int blocks = ROW_BLOCKS;
+  while (blocks > 16 && blocks * columns > FULL) blocks /= 2;
+  return blocks;
+}
 
 struct feature_inputs {
   const float *amplitude, *frequency, *damping, *bias;
@@ -47,51 +58,51 @@ __global__ void __launch_bounds__(THREADS) act_forward(int64_t N, int64_t F, fea
 template <typename T, int VEC, int KIND, int DECAY>
 __global__ void __launch_bounds__(THREADS) act_backward(int64_t N, int64_t F, feature_inputs in, const T *z,
                                                         const T *da, const float *alpha, T *dz, T *a, float *partial) {
-  __shared__ float sums[WARPS][SUMS][WARP * VEC];
+  __shared__ float shared[WARPS][SUMS][WARP * VEC];
   int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
   int64_t column = ((int64_t)blockIdx.x * WARP + lane) * VEC;
-  bool inside = column < F;
   float scale = alpha ? *alpha : 1.0f;
-  float total[SUMS][VEC] = {};
-  if (inside) {
+  float sums[VEC][SUMS] = {};
+  if (column < F) {
     sine_feature p[VEC];
     float bias[VEC];
     load_features<KIND, VEC>(in, column, p, bias);
-    int64_t rows = (N + ROW_BLOCKS - 1) / ROW_BLOCKS, first = blockIdx.y * rows, end = min(first + rows, N);
-    for (int64_t row = first + warp; row < end; row += WARPS) {
-      float x[VEC], g[VEC];
-      load_pack<T, VEC>(z + row * F + column, x);
-      load_pack<T, VEC>(da + row * F + column, g);
-      float y[VEC];
+    int64_t rows = (N + gridDim.y - 1) / gridDim.y, first = blockIdx.y * rows, end = min(first + rows, N);
+    using packed = pack<T, VEC>;
+    packed next_z = {}, next_g = {};
+    int64_t row = first + warp;
+    if (row < end) {
+      next_z = *(const packed *)(z + row * F + column);
+      next_g = *(const packed *)(da + row * F + column);
+    }
+    for (; row < end; row += WARPS) {
+      packed now_z = next_z, now_g = next_g;
+      if (row + WARPS < end) {
+        next_z = *(const packed *)(z + (row + WARPS) * F + column);
+        next_g = *(const packed *)(da + (row + WARPS) * F + column);
+      }
+      float y[VEC], d[VEC];
 #pragma unroll
       for (int i = 0; i < VEC; i++) {
-        act_slopes s = act_derivatives<KIND, DECAY>(p[i], x[i] + bias[i]);
-        if (a) y[i] = act_value<KIND, DECAY>(p[i], x[i] + bias[i]);  // as the forward computes it, to the bit
-        total[4][i] += s.y * g[i];
-        g[i] *= scale;
-        if (KIND == ACT_SINE) {
-          total[0][i] += g[i] * s.A;
-          total[1][i] += g[i] * s.f;
-          total[2][i] += g[i] * s.d;
-        }
-        g[i] *= s.z;
-        total[3][i] += g[i];
+        float x = to_float(now_z.v[i]) + bias[i];
+        d[i] = act_gradient<KIND, DECAY>(p[i], scale, x, to_float(now_g.v[i]), sums[i]);
+        if (a) y[i] = act_value<KIND, DECAY>(p[i], x);  // as the forward computes it, to the bit
       }
-      store_pack<T, VEC>(dz + row * F + column, g);
+      store_pack<T, VEC>(dz + row * F + column, d);
       if (a) store_pack<T, VEC>(a + row * F + column, y);
     }
   }
 #pragma unroll
   for (int k = 0; k < SUMS; k++)
 #pragma unroll
-    for (int i = 0; i < VEC; i++) sums[warp][k][i * WARP + lane] = total[k][i];
+    for (int i = 0; i < VEC; i++) shared[warp][k][i * WARP + lane] = sums[i][k];
   __syncthreads();
   for (int e = threadIdx.x; e < SUMS * WARP * VEC; e += THREADS) {
     int k = e / (WARP * VEC), j = e % (WARP * VEC);
     int64_t feature = (int64_t)blockIdx.x * WARP * VEC + (int64_t)(j % WARP) * VEC + j / WARP;
     float sum = 0;
 #pragma unroll
-    for (int w = 0; w < WARPS; w++) sum += sums[w][k][j];
+    for (int w = 0; w < WARPS; w++) sum += shared[w][k][j];
     if (feature < F) partial[((int64_t)blockIdx.y * SUMS + k) * F + feature] = sum;
   }
 }
@@ -100,26 +111,31 @@ struct finish_outputs {
   float *amplitude, *frequency, *damping, *bias, *dots;
 };
 
-__global__ void act_finish(int64_t F, feature_inputs in, bool sine, const float *partial, finish_outputs out) {
-  int64_t j = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-  if (j >= F) return;
-  float sum[SUMS] = {};
-  for (int b = 0; b < ROW_BLOCKS; b++)
+__global__ void __launch_bounds__(WARP *PARTS)
+    act_finish(int64_t F, int blocks, feature_inputs in, bool sine, const float *alpha, const float *partial,
+               finish_outputs out) {
+  __shared__ float shared[PARTS][WARP];
+  int64_t j = (int64_t)blockIdx.x * WARP + threadIdx.x;
+  float sum[SUMS];
 #pragma unroll
-    for (int k = 0; k < SUMS; k++) sum[k] += partial[((int64_t)b * SUMS + k) * F + j];
+  for (int k = 0; k < SUMS; k++) sum[k] = sum_partials<PARTS>(partial + k * F + j, blocks, SUMS * F, j < F, shared);
+  if (j >= F || threadIdx.y != 0) return;
+  if (out.bias) out.bias[j] = sum[SUM_BIAS];
+  float value = sum[SUM_VALUE];
   if (sine) {
     const act_bounds &c = in.bounds;
+    float A = in.amplitude[j], f = in.frequency[j], d = in.damping[j], scale = alpha ? *alpha : 1.0f;
+    float effective_A = sine_of(A, f, d, c).A;
     // A clamped parameter gets no gradient; both ends of the range still count as inside.
-    float A = in.amplitude[j], f = in.frequency[j], d = in.damping[j];
     float vA = softplus(A), vf = softplus(f) + 1e-6f, vd = softplus(d);
-    if (out.amplitude)
-      out.amplitude[j] = vA >= c.amplitude_lo && vA <= c.amplitude_hi ? softplus_slope(A) * sum[0] : 0.0f;
-    if (out.frequency)
-      out.frequency[j] = vf >= c.frequency_lo && vf <= c.frequency_hi ? softplus_slope(f) * sum[1] : 0.0f;
-    if (out.damping) out.damping[j] = vd >= c.damping_lo && vd <= c.damping_hi ? softplus_slope(d) * sum[2] : 0.0f;
+    bool free_A = vA >= c.amplitude_lo && vA <= c.amplitude_hi, free_f = vf >= c.frequency_lo && vf <= c.frequency_hi;
+    bool free_d = vd >= c.damping_lo && vd <= c.damping_hi;
+    if (out.amplitude) out.amplitude[j] = free_A ? softplus_slope(A) * scale * value : 0.0f;
+    if (out.frequency) out.frequency[j] = free_f ? softplus_slope(f) * scale * effective_A * sum[SUM_FREQUENCY] : 0.0f;
+    if (out.damping) out.damping[j] = free_d ? -softplus_slope(d) * scale * effective_A * sum[SUM_DAMPING] : 0.0f;
+    value *= effective_A;
   }
-  if (out.bias) out.bias[j] = sum[3];
-  if (out.dots) out.dots[j] = sum[4];
+  if (out.dots) out.dots[j] = value;
 }
 
 // One block: the order is fixed by the thread count.
@@ -157,7 +173,8 @@ void with_activation(const act_spec *act, Use use) {
 template <typename T, int VEC>
 void forward(const launch *l, int64_t N, int64_t F, const act_spec *act, const void *bias, const void *z, void *a) {
   int64_t columns = (F + WARP * VEC - 1) / (WARP * VEC), rows = (N + WARPS - 1) / WARPS;
-  dim3 grid((unsigned)columns, (unsigned)(rows < 512 ? rows : 512));
+  int64_t blocks = (FULL + columns - 1) / columns;
+  dim3 grid((unsigned)columns, (unsigned)(rows < blocks ? rows : blocks));
   feature_inputs in = inputs_of(act, bias);
   with_activation(act, [&]<int KIND, int DECAY>() {
     act_forward<T, VEC, KIND, DECAY><<<grid, THREADS, 0, l->stream>>>(N, F, in, (const T *)z, (T *)a);
@@ -167,7 +184,7 @@ void forward(const launch *l, int64_t N, int64_t F, const act_spec *act, const v
 template <typename T, int VEC>
 void backward(const launch *l, int64_t N, int64_t F, const act_spec *act, const void *bias, const void *z,
               const void *da, const void *alpha, void *dz, void *a, float *partial) {
-  dim3 grid((unsigned)((F + WARP * VEC - 1) / (WARP * VEC)), ROW_BLOCKS);
+  dim3 grid((unsigned)((F + WARP * VEC - 1) / (WARP * VEC)), (unsigned)sum_blocks(F, VEC));
   feature_inputs in = inputs_of(act, bias);
   with_activation(act, [&]<int KIND, int DECAY>() {
     act_backward<T, VEC, KIND, DECAY><<<grid, THREADS, 0, l->stream>>>(N, F, in, (const T *)z, (const T *)da,
@@ -190,10 +207,14 @@ cudaError_t launch_act_forward(const launch *l, int64_t N, int64_t F, const act_
   return cudaGetLastError();
 }
 
-// Four features a thread: eight would need 40 KiB of shared memory and more registers than keep the SM full.
+// Four features a thread of the backward: eight would need more registers than keep the SM full.
+static int features_a_thread(int64_t F) {
+  return F % 4 == 0 ? 4 : 1;
+}
+
 cudaError_t launch_act_backward(const launch *l, int64_t N, int64_t F, const act_spec *act, const void *bias,
                                 const void *z, const void *da, const void *alpha, void *dz, void *a, float *partial) {
-  bool wide = F % 4 == 0;
+  bool wide = features_a_thread(F) == 4;
   if (l->compute == DTYPE_F32) {
     wide ? backward<float, 4>(l, N, F, act, bias, z, da, alpha, dz, a, partial)
          : backward<float, 1>(l, N, F, act, bias, z, da, alpha, dz, a, partial);
@@ -207,12 +228,13 @@ cudaError_t launch_act_backward(const launch *l, int64_t N, int64_t F, const act
   return cudaGetLastError();
 }
 
-cudaError_t launch_act_finish(const launch *l, int64_t F, const act_spec *act, const float *partial,
+cudaError_t launch_act_finish(const launch *l, int64_t F, const act_spec *act, const void *alpha, const float *partial,
                               const act_grads *grads, void *dbias, float *dots) {
   finish_outputs out = {(float *)grads->amplitude, (float *)grads->frequency, (float *)grads->damping, (float *)dbias,
                         dots};
-  act_finish<<<(unsigned)((F + 127) / 128), 128, 0, l->stream>>>(F, inputs_of(act, NULL), act->kind == ACT_SINE,
-                                                                 partial, out);
+  act_finish<<<(unsigned)((F + WARP - 1) / WARP), dim3(WARP, PARTS), 0, l->stream>>>(
+      F, sum_blocks(F, features_a_thread(F)), inputs_of(act, NULL), act->kind == ACT_SINE, (const float *)alpha,
+      partial, out);
   return cudaGetLastError();
 }
 

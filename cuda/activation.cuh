@@ -3,6 +3,7 @@
 
 #include <math.h>
 
+#include "device.cuh"
 #include "engine/engine.h"
 
 // The nearest integer of x, |x| < 2^22, as the float k and as the low bits of n: the addition rounds at the units.
@@ -96,9 +97,7 @@ template <int DECAY>
 __device__ __forceinline__ float sine_envelope(float d, float z) {
   if (DECAY == ACT_DECAY_NONE) return 1.0f;
   float g = DECAY == ACT_DECAY_ABS ? fabsf(z) : fmaxf(z, 0.0f);
-  float e; /* of a number ≤ 0: what exp2f adds for denormal results is not needed */
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(e) : "f"(-1.44269504f * (d * g)));
-  return e;
+  return exp2_fast(-LOG2_E * (d * g));
 }
 
 template <int KIND, int DECAY>
@@ -108,35 +107,41 @@ __device__ __forceinline__ float act_value(const sine_feature &p, float z) {
   return fmaxf(z, 0.0f);
 }
 
-// Value and derivatives: y = act(z), dy/dz, and for the sine ∂y/∂A, ∂y/∂f, ∂y/∂d.
-struct act_slopes {
-  float y, z, A, f, d;
-};
+// What a row adds to a feature's sums, and the gradient at z, from g, the gradient at y over `scale`:
+//   sine: with t = e·s·g and u = e·c·g (e envelope, s and c of f·z, γ the envelope's |z| or max(z, 0))
+//         sums Σt, Σu·z, Σγ·t, from which act_finish makes those of A, f, d and of y·g;
+//         dz = scale·A·(f·u − d·γ'·t)
+//   GELU, ReLU: Σy·g and dz = scale·g·y'.
+// The last sum is Σdz.
+enum { SUM_VALUE, SUM_FREQUENCY, SUM_DAMPING, SUM_BIAS, SUMS };
 
 template <int KIND, int DECAY>
-__device__ __forceinline__ act_slopes act_derivatives(const sine_feature &p, float z) {
-  act_slopes o = {};
+__device__ __forceinline__ float act_gradient(const sine_feature &p, float scale, float z, float g,
+                                              float (&sums)[SUMS]) {
+  float dz;
   if (KIND == ACT_SINE) {
     float s, c;
     sincos_product(p.f, z, s, c);
-    float e = sine_envelope<DECAY>(p.d, z);
-    float g = DECAY == ACT_DECAY_ABS ? fabsf(z) : DECAY == ACT_DECAY_RELU ? fmaxf(z, 0.0f) : 0.0f;
-    float slope = DECAY == ACT_DECAY_ABS    ? copysignf(1.0f, z)
-                  : DECAY == ACT_DECAY_RELU ? (z > 0.0f ? 1.0f : 0.0f)
-                                            : 0.0f;
-    float es = e * s, ae = p.A * e;
-    o.A = es;
-    o.y = p.A * es;
-    o.z = ae * (p.f * c - p.d * slope * s);
-    o.f = ae * c * z;
-    o.d = -g * o.y;
+    float eg = sine_envelope<DECAY>(p.d, z) * g, t = eg * s, u = eg * c;
+    sums[SUM_VALUE] += t;
+    sums[SUM_FREQUENCY] = fmaf(u, z, sums[SUM_FREQUENCY]);
+    dz = scale * p.A * p.f * u;
+    float slope = scale * p.A * p.d;
+    if (DECAY == ACT_DECAY_ABS) {
+      sums[SUM_DAMPING] = fmaf(fabsf(z), t, sums[SUM_DAMPING]);
+      dz = fmaf(__int_as_float(__float_as_int(slope) ^ (__float_as_int(z) & 0x80000000)), -t, dz);
+    } else if (DECAY == ACT_DECAY_RELU) {
+      sums[SUM_DAMPING] = fmaf(fmaxf(z, 0.0f), t, sums[SUM_DAMPING]);
+      dz = fmaf(z > 0.0f ? slope : 0.0f, -t, dz);
+    }
   } else if (KIND == ACT_GELU) {
     float phi = 0.5f * (1.0f + erff(z * 0.707106781f));
-    o.y = z * phi;
-    o.z = phi + z * 0.398942280f * expf(-0.5f * z * z);
+    sums[SUM_VALUE] = fmaf(z * phi, g, sums[SUM_VALUE]);
+    dz = scale * g * (phi + z * 0.398942280f * expf(-0.5f * z * z));
   } else {
-    o.y = fmaxf(z, 0.0f);
-    o.z = z > 0.0f ? 1.0f : 0.0f;
+    sums[SUM_VALUE] = fmaf(fmaxf(z, 0.0f), g, sums[SUM_VALUE]);
+    dz = z > 0.0f ? scale * g : 0.0f;
   }
-  return o;
+  sums[SUM_BIAS] += dz;
+  return dz;
 }

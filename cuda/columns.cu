@@ -33,11 +33,12 @@ __global__ void __launch_bounds__(THREADS) column_partials(int64_t N, int64_t D,
   }
 }
 
-__global__ void column_finish(int64_t D, const float *partial, const float *scale, float *sums, float *out) {
-  int64_t j = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-  if (j >= D) return;
-  float sum = 0;
-  for (int b = 0; b < ROW_BLOCKS; b++) sum += partial[(int64_t)b * D + j];
+__global__ void __launch_bounds__(WARP *PARTS)
+    column_finish(int64_t D, const float *partial, const float *scale, float *sums, float *out) {
+  __shared__ float shared[PARTS][WARP];
+  int64_t j = (int64_t)blockIdx.x * WARP + threadIdx.x;
+  float sum = sum_partials<PARTS>(partial + j, ROW_BLOCKS, D, j < D, shared);
+  if (j >= D || threadIdx.y != 0) return;
   if (sums) sums[j] = sum;
   if (out) out[j] = scale ? *scale * sum : sum;
 }
@@ -94,8 +95,8 @@ cudaError_t launch_column_sums(const launch *l, int64_t N, int64_t D, const void
   } else {
     column_sums<__half>(l, N, D, x, partial);
   }
-  column_finish<<<(unsigned)((D + 127) / 128), 128, 0, l->stream>>>(D, partial, (const float *)scale, sums,
-                                                                    (float *)out);
+  column_finish<<<(unsigned)((D + WARP - 1) / WARP), dim3(WARP, PARTS), 0, l->stream>>>(
+      D, partial, (const float *)scale, sums, (float *)out);
   return cudaGetLastError();
 }
 

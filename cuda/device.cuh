@@ -90,6 +90,36 @@ __device__ __forceinline__ T block_sum(T x, T *shared) {
   return total;
 }
 
+// Σ_b partial[b · stride] over `blocks` partial sums of the thread's column, in a fixed order: a block of (WARP
+// columns, PARTS) threads; the threads with threadIdx.y = 0 get it. `partial` points at the column; `inside`: there is
+// one.
+template <int PARTS>
+__device__ __forceinline__ float sum_partials(const float *partial, int blocks, int64_t stride, bool inside,
+                                              float (*shared)[WARP]) {
+  float sum = 0;
+  if (inside)
+    for (int b = threadIdx.y; b < blocks; b += PARTS) sum += partial[b * stride];
+  shared[threadIdx.y][threadIdx.x] = sum;
+  __syncthreads();
+  float total = 0;
+  if (threadIdx.y == 0)
+#pragma unroll
+    for (int k = 0; k < PARTS; k++) total += shared[k][threadIdx.x];
+  __syncthreads();
+  return total;
+}
+
+enum { PARTS = 32 }; /* of sum_partials in the kernels that end a column sum */
+
+// 2^x by the hardware, 2 units in the last place; results below the normal range become 0.
+__device__ __forceinline__ float exp2_fast(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+constexpr float LOG2_E = 1.44269504f;
+
 // Philox4x32-10, as base/philox.h.
 __device__ __forceinline__ uint4 device_philox(uint64_t seed, uint32_t purpose, uint32_t c0, uint32_t c1, uint32_t c2,
                                                uint32_t c3) {

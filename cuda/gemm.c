@@ -8,8 +8,18 @@
 
 #include "base/memory.h"
 #include "check.h"
+#include "kernels.h"
 
-enum { CANDIDATES = 48, TIMINGS = 5, ALGO_WORDS = 8, PLAN_LIMIT = 256 };
+enum {
+  CANDIDATES = 48,
+  MOST_PARTS = 32,
+  PART_ROWS = 64,
+  TILE = 128,
+  TILES = 2 * 132,
+  TIMINGS = 5,
+  ALGO_WORDS = 8,
+  PLAN_LIMIT = 256
+};
 
 /* What a plan belongs to. */
 typedef struct {
@@ -23,6 +33,7 @@ typedef struct {
   cublasLtMatmulAlgo_t algo;
   cublasLtMatmulDesc_t desc;
   cublasLtMatrixLayout_t a, b, c;
+  int parts; /* of k, each a product of its own into the workspace, then added in order; 1 but for weight gradients */
   float tflops; /* 0: not timed */
 } plan;
 
@@ -129,41 +140,69 @@ static plan *plan_find(gemm *g, const plan_key *key) {
   return NULL;
 }
 
+static status set_batch(cublasLtMatrixLayout_t layout, int parts, int64_t stride) {
+  int32_t count = parts;
+  CUBLAS(cublasLtMatrixLayoutSetAttribute(layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof count));
+  CUBLAS(cublasLtMatrixLayoutSetAttribute(layout, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &stride, sizeof stride));
+  return STATUS_OK;
+}
+
 /* cuBLASLt counts columns first: our row-major (r, c) is its (c, r) with leading dimension c. So result (n, m) is its m
  * × n, and the operands change places. */
-static status plan_describe(const gemm *g, const plan_key *key, plan *p) {
+static status plan_describe(const gemm *g, const plan_key *key, int parts, plan *p) {
+  memset(p, 0, sizeof *p);
   p->key = *key;
+  p->parts = parts;
   cublasOperation_t ta = key->kind == GEMM_FORWARD ? CUBLAS_OP_T : CUBLAS_OP_N,
                     tb = key->kind == GEMM_WEIGHT_GRAD ? CUBLAS_OP_T : CUBLAS_OP_N;
   cublasLtPointerMode_t mode = CUBLASLT_POINTER_MODE_DEVICE;
-  uint64_t m = (uint64_t)key->m, n = (uint64_t)key->n, k = (uint64_t)key->k;
+  int64_t m = key->m, n = key->n, k = key->k / parts;
   CUBLAS(cublasLtMatmulDescCreate(&p->desc, compute_type(g->math), CUDA_R_32F));
   CUBLAS(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_TRANSA, &ta, sizeof ta));
   CUBLAS(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_TRANSB, &tb, sizeof tb));
   CUBLAS(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_POINTER_MODE, &mode, sizeof mode));
-  CUBLAS(cublasLtMatrixLayoutCreate(&p->a, cuda_type((dtype)key->in), ta == CUBLAS_OP_T ? k : m,
-                                    ta == CUBLAS_OP_T ? m : k, (int64_t)(ta == CUBLAS_OP_T ? k : m)));
-  CUBLAS(cublasLtMatrixLayoutCreate(&p->b, cuda_type((dtype)key->in), tb == CUBLAS_OP_T ? n : k,
-                                    tb == CUBLAS_OP_T ? k : n, (int64_t)(tb == CUBLAS_OP_T ? n : k)));
-  CUBLAS(cublasLtMatrixLayoutCreate(&p->c, cuda_type((dtype)key->out), m, n, (int64_t)m));
+  int64_t a_rows = ta == CUBLAS_OP_T ? k : m, a_columns = ta == CUBLAS_OP_T ? m : k;
+  int64_t b_rows = tb == CUBLAS_OP_T ? n : k, b_columns = tb == CUBLAS_OP_T ? k : n;
+  cudaDataType_t in = cuda_type((dtype)key->in), out = cuda_type((dtype)key->out);
+  CUBLAS(cublasLtMatrixLayoutCreate(&p->a, in, (uint64_t)a_rows, (uint64_t)a_columns, a_rows));
+  CUBLAS(cublasLtMatrixLayoutCreate(&p->b, in, (uint64_t)b_rows, (uint64_t)b_columns, b_rows));
+  CUBLAS(cublasLtMatrixLayoutCreate(&p->c, out, (uint64_t)m, (uint64_t)n, m));
+  if (parts > 1) {
+    TRY(set_batch(p->a, parts, k * m));
+    TRY(set_batch(p->b, parts, k * n));
+    TRY(set_batch(p->c, parts, m * n));
+  }
   return STATUS_OK;
+}
+
+/* Of the workspace, the library's part: where k is cut, the other half holds the parts' results. */
+static size_t library_bytes(const gemm *g, int parts) {
+  return parts > 1 ? g->workspace_bytes / 2 : g->workspace_bytes;
 }
 
 static status plan_run(gemm *g, cudaStream_t stream, const plan *p, const cublasLtMatmulAlgo_t *algo,
                        const gemm_args *a) {
-  const float *alpha = a->alpha ? a->alpha : g->constants + 1, *beta = g->constants + (a->accumulate ? 1 : 0);
-  CUBLAS(cublasLtMatmul(g->handle, p->desc, alpha, a->right, p->a, a->left, p->b, beta, a->result, p->c, a->result,
-                        p->c, algo, g->workspace, g->workspace_bytes, stream));
+  bool whole = p->parts == 1;
+  const float *alpha = a->alpha ? a->alpha : g->constants + 1, *beta = g->constants + (whole && a->accumulate ? 1 : 0);
+  size_t bytes = library_bytes(g, p->parts);
+  void *result = whole ? a->result : (void *)((char *)g->workspace + bytes);
+  CUBLAS(cublasLtMatmul(g->handle, p->desc, alpha, a->right, p->a, a->left, p->b, beta, result, p->c, result, p->c,
+                        algo, g->workspace, bytes, stream));
+  if (!whole) {
+    CUDA(launch_sum_parts(stream, result, p->parts, a->n * a->m, a->accumulate, a->result));
+  }
   return STATUS_OK;
 }
 
-/* Candidates without split-K: its partial sums would make "accumulate" another order than "overwrite, then add". */
+/* Candidates without the library's split-K: its partial sums would make "accumulate" another order than "overwrite,
+ * then add". */
 static status plan_candidates(gemm *g, const plan *p, cublasLtMatmulHeuristicResult_t *results, int *found) {
   cublasLtMatmulPreference_t preference;
   uint32_t schemes = CUBLASLT_REDUCTION_SCHEME_NONE, alignment = 256;
+  size_t bytes = library_bytes(g, p->parts);
   CUBLAS(cublasLtMatmulPreferenceCreate(&preference));
-  CUBLAS(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &g->workspace_bytes,
-                                              sizeof g->workspace_bytes));
+  CUBLAS(
+      cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes, sizeof bytes));
   CUBLAS(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &schemes,
                                               sizeof schemes));
   CUBLAS(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &alignment,
@@ -197,25 +236,54 @@ static status time_candidate(gemm *g, cudaStream_t stream, const plan *p, const 
   return STATUS_OK;
 }
 
-static status plan_choose(gemm *g, cudaStream_t stream, plan *p, const gemm_args *a) {
+/* The fastest of the library's candidates for a described plan; best_ms stays 0 where none ran. */
+static status plan_time(gemm *g, cudaStream_t stream, plan *p, const gemm_args *a, float *best_ms) {
   cublasLtMatmulHeuristicResult_t results[CANDIDATES];
   int found = 0, best = 0;
+  *best_ms = 0;
   TRY(plan_candidates(g, p, results, &found));
-  if (g->timing && !a->accumulate && found > 1) {
-    float best_ms = 0, ms;
-    for (int i = 0; i < found; i++) {
-      if (plan_run(g, stream, p, &results[i].algo, a) != STATUS_OK ||
-          time_candidate(g, stream, p, &results[i].algo, a, &ms) != STATUS_OK) {
-        continue;
-      }
-      if (best_ms == 0 || ms < best_ms) {
-        best_ms = ms;
-        best = i;
-      }
+  for (int i = 0; i < found && g->timing && !a->accumulate; i++) {
+    float ms;
+    if (plan_run(g, stream, p, &results[i].algo, a) != STATUS_OK ||
+        time_candidate(g, stream, p, &results[i].algo, a, &ms) != STATUS_OK) {
+      continue;
     }
-    p->tflops = best_ms > 0 ? (float)(2.0 * (double)a->n * (double)a->m * (double)a->k / best_ms * 1e-9) : 0;
+    if (*best_ms == 0 || ms < *best_ms) {
+      *best_ms = ms;
+      best = i;
+    }
   }
   p->algo = results[best].algo;
+  p->tflops = *best_ms > 0 ? (float)(2.0 * (double)a->n * (double)a->m * (double)a->k / *best_ms * 1e-9) : 0;
+  return STATUS_OK;
+}
+
+/* A weight gradient has a small result and a long sum: uncut, it would keep few multiprocessors busy. */
+static bool parts_serve(const gemm *g, const gemm_args *a, int parts) {
+  int64_t tiles = ((a->n + TILE - 1) / TILE) * ((a->m + TILE - 1) / TILE);
+  size_t bytes = (size_t)(a->n * a->m) * sizeof(float) * (size_t)parts;
+  return a->kind == GEMM_WEIGHT_GRAD && a->out == DTYPE_F32 && a->k % (parts * PART_ROWS) == 0 &&
+         bytes <= library_bytes(g, parts) && tiles * parts <= 2 * TILES;
+}
+
+static status plan_choose(gemm *g, cudaStream_t stream, const plan_key *key, const gemm_args *a, plan *p) {
+  float best_ms, ms;
+  TRY(plan_describe(g, key, 1, p));
+  TRY(plan_time(g, stream, p, a, &best_ms));
+  for (int parts = 2; parts <= MOST_PARTS && best_ms > 0; parts *= 2) {
+    plan other;
+    if (!parts_serve(g, a, parts)) {
+      continue;
+    }
+    TRY(plan_describe(g, key, parts, &other));
+    if (plan_time(g, stream, &other, a, &ms) == STATUS_OK && ms > 0 && ms < best_ms) {
+      plan_free(p);
+      *p = other;
+      best_ms = ms;
+    } else {
+      plan_free(&other);
+    }
+  }
   return STATUS_OK;
 }
 
@@ -225,9 +293,7 @@ status gemm_run(gemm *g, cudaStream_t stream, const gemm_args *a) {
   if (p == NULL) {
     REQUIRE(g->n_plans < PLAN_LIMIT, "more than %d shapes of matrix products in one run", PLAN_LIMIT);
     p = &g->plans[g->n_plans];
-    memset(p, 0, sizeof *p);
-    TRY(plan_describe(g, &key, p));
-    TRY(plan_choose(g, stream, p, a));
+    TRY(plan_choose(g, stream, &key, a, p));
     g->n_plans++;
   }
   return plan_run(g, stream, p, &p->algo, a);
@@ -241,11 +307,11 @@ static status plan_line(const gemm *g, const plan *p, char **line) {
   uint64_t words[ALGO_WORDS];
   memcpy(words, &p->algo, sizeof words);
   return memory_format(line,
-                       "%s %zu %d %d %d %d %" PRId64 " %" PRId64 " %" PRId64 " %016" PRIx64 "%016" PRIx64 "%016" PRIx64
-                       "%016" PRIx64 "%016" PRIx64 "%016" PRIx64 "%016" PRIx64 "%016" PRIx64 " %.0f\n",
+                       "%s %zu %d %d %d %d %" PRId64 " %" PRId64 " %" PRId64 " %d %016" PRIx64 "%016" PRIx64
+                       "%016" PRIx64 "%016" PRIx64 "%016" PRIx64 "%016" PRIx64 "%016" PRIx64 "%016" PRIx64 " %.0f\n",
                        g->device, g->version, p->key.kind, p->key.in, p->key.out, p->key.math, p->key.n, p->key.m,
-                       p->key.k, words[0], words[1], words[2], words[3], words[4], words[5], words[6], words[7],
-                       (double)p->tflops);
+                       p->key.k, p->parts, words[0], words[1], words[2], words[3], words[4], words[5], words[6],
+                       words[7], (double)p->tflops);
 }
 
 status gemm_table_text(const gemm *g, char **text) {
@@ -278,10 +344,10 @@ static status read_line(gemm *g, const char *line) {
   memset(&p, 0, sizeof p);
   uint64_t words[ALGO_WORDS];
   int at = 0;
-  int n = sscanf(line, "%63s %zu %d %d %d %d %" SCNd64 " %" SCNd64 " %" SCNd64 " %n", device, &version, &p.key.kind,
-                 &p.key.in, &p.key.out, &p.key.math, &p.key.n, &p.key.m, &p.key.k, &at);
-  if (n != 9 || strlen(line + at) < 16 * ALGO_WORDS) {
-    FAIL("a plan has nine fields and an algorithm of %d digits", 16 * ALGO_WORDS);
+  int n = sscanf(line, "%63s %zu %d %d %d %d %" SCNd64 " %" SCNd64 " %" SCNd64 " %d %n", device, &version, &p.key.kind,
+                 &p.key.in, &p.key.out, &p.key.math, &p.key.n, &p.key.m, &p.key.k, &p.parts, &at);
+  if (n != 10 || p.parts < 1 || p.parts > MOST_PARTS || strlen(line + at) < 16 * ALGO_WORDS) {
+    FAIL("a plan has ten fields and an algorithm of %d digits", 16 * ALGO_WORDS);
   }
   for (int w = 0; w < ALGO_WORDS; w++) {
     char hex[17] = {0};
@@ -293,9 +359,9 @@ static status read_line(gemm *g, const char *line) {
       plan_find(g, &p.key) != NULL || g->n_plans >= PLAN_LIMIT) {
     return STATUS_OK;
   }
-  memcpy(&p.algo, words, sizeof p.algo);
   plan_key key = p.key;
-  TRY(plan_describe(g, &key, &p));
+  TRY(plan_describe(g, &key, p.parts, &p));
+  memcpy(&p.algo, words, sizeof p.algo);
   g->plans[g->n_plans++] = p;
   return STATUS_OK;
 }

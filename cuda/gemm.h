@@ -1,7 +1,8 @@
 /* Matrix products through cuBLASLt. A plan (algorithm) belongs to a shape, its types and layouts; it is taken from a
  * table, or chosen once: timed where the engine may time, otherwise the library's first suggestion. Every product of a
- * shape then uses the same algorithm, without split-K, whether it overwrites or accumulates, so its bits depend on the
- * plan alone.
+ * shape then uses the same algorithm, without the library's split-K, whether it overwrites or accumulates, so its bits
+ * depend on the plan alone. A plan may cut the rows that a weight gradient sums over into parts, whose products are
+ * added in order and then, where it accumulates, to the result: the same bits as overwriting and adding.
  */
 #ifndef PSANN_CUDA_GEMM_H
 #define PSANN_CUDA_GEMM_H

@@ -45,12 +45,12 @@ cudaError_t launch_rope(const launch *l, int64_t B, int64_t T, int64_t H, int64_
 cudaError_t launch_act_forward(const launch *l, int64_t N, int64_t F, const act_spec *act, const void *bias,
                                const void *z, void *a);
 /* dz = alpha · da · act'(z + bias), in place of da when dz == da; a is written when not NULL. Sums over rows go to
- * partial, fp32 (ROW_BLOCKS, 5, F): amplitude, frequency, damping, bias, a · da. */
+ * partial, fp32 (up to ROW_BLOCKS, 4, F), which act_finish understands. */
 cudaError_t launch_act_backward(const launch *l, int64_t N, int64_t F, const act_spec *act, const void *bias,
                                 const void *z, const void *da, const void *alpha, void *dz, void *a, float *partial);
 /* From the partial sums: gradients of the raw parameters and the bias (NULL: not wanted), and dots (F): Σ_rows a · da.
  */
-cudaError_t launch_act_finish(const launch *l, int64_t F, const act_spec *act, const float *partial,
+cudaError_t launch_act_finish(const launch *l, int64_t F, const act_spec *act, const void *alpha, const float *partial,
                               const act_grads *grads, void *dbias, float *dots);
 /* dalpha = Σ dots (M) + Σ b2 · colsum (D) / 1. */
 cudaError_t launch_alpha_grad(const launch *l, int64_t M, const float *dots, int64_t D, const void *b2,
@@ -88,6 +88,9 @@ cudaError_t launch_attention_cached(const launch *l, const attention_cached_args
 
 /* update.cu */
 cudaError_t launch_add(cudaStream_t stream, float *sum, const float *term, int64_t n);
+/* out = (accumulate ? out : 0) + Σ_p parts[p · n + i], p in order; parts: fp32 (count, n). */
+cudaError_t launch_sum_parts(cudaStream_t stream, const float *parts, int count, int64_t n, bool accumulate,
+                             float *out);
 cudaError_t launch_leaf_squares(cudaStream_t stream, const float *grad, int64_t leaf, int64_t n_leaves,
                                 double *squares);
 cudaError_t launch_finish_norm(cudaStream_t stream, const step_state *state, const double *squares, int64_t n_squares,

@@ -152,7 +152,7 @@ static status cuda_mlp_backward(engine *base, const mlp_backward_args *a) {
   TRY(product(e, GEMM_DATA_GRAD, N, a->M, a->D, dy, a->w2, a->scratch_z, NULL, false));
   CUDA(launch_act_backward(&l, N, a->M, &a->act, a->b1, a->z, a->scratch_z, a->alpha, a->scratch_z,
                            a->a == NULL ? a->scratch_a : NULL, e->partial));
-  CUDA(launch_act_finish(&l, a->M, &a->act, e->partial, &a->dact, a->db1, dots));
+  CUDA(launch_act_finish(&l, a->M, &a->act, a->alpha, e->partial, &a->dact, a->db1, dots));
   if (a->dalpha != NULL) {
     CUDA(launch_alpha_grad(&l, a->M, dots, a->D, a->b2, columns, a->dalpha));
   }
@@ -172,7 +172,7 @@ static status cuda_conv_backward(engine *base, const conv_backward_args *a) {
   cuda_engine *e = (cuda_engine *)base;
   launch l = launch_of(e);
   CUDA(launch_act_backward(&l, a->B * a->T, a->D, &a->act, NULL, a->c, a->da, NULL, a->scratch_c, NULL, e->partial));
-  CUDA(launch_act_finish(&l, a->D, &a->act, e->partial, &a->dact, NULL, NULL));
+  CUDA(launch_act_finish(&l, a->D, &a->act, NULL, e->partial, &a->dact, NULL, NULL));
   CUDA(launch_conv_input_grad(&l, a));
   REQUIRE(a->k <= 64, "wave_kernel_size %" PRId64 ": the GPU takes up to 64", a->k);
   CUDA(launch_conv_weight_grad(&l, a, e->partial));

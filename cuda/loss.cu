@@ -11,25 +11,35 @@ struct row_softmax {
   float max, sum, total;  // largest logit, Σ exp(x − max), Σ x
 };
 
+// exp(x − top). Logits of 16 bits are not worth more than the hardware's 2^x.
+template <typename T>
+__device__ __forceinline__ float exp_below(float x, float top) {
+  return sizeof(T) == 2 ? exp2_fast(fmaf(x, LOG2_E, -LOG2_E * top)) : expf(x - top);
+}
+
+// keep: shared memory for the row, or NULL.
 template <typename T, int VEC>
-__device__ row_softmax softmax_of(const T *row, int64_t V, float *shared) {
+__device__ row_softmax softmax_of(const T *row, int64_t V, bool want_total, T *keep, float *shared) {
   float m = -INFINITY, s = 0, total = 0;
   for (int64_t j = (int64_t)threadIdx.x * VEC; j < V; j += THREADS * VEC) {
-    float x[VEC];
-    load_pack<T, VEC>(row + j, x);
-    float top = m;
+    pack<T, VEC> raw = *(const pack<T, VEC> *)(row + j);
+    if (keep) *(pack<T, VEC> *)(keep + j) = raw;
+    float x[VEC], top = -INFINITY;
 #pragma unroll
-    for (int i = 0; i < VEC; i++)
-      if (j + i < V) top = fmaxf(top, x[i]);
-    if (top == -INFINITY) continue;
-    s *= expf(m - top);
+    for (int i = 0; i < VEC; i++) {
+      x[i] = j + i < V ? to_float(raw.v[i]) : -INFINITY;
+      top = fmaxf(top, x[i]);
+    }
+    if (top > m) {
+      s *= expf(m - top);
+      m = top;
+    }
+    if (m == -INFINITY) continue;
 #pragma unroll
-    for (int i = 0; i < VEC; i++)
-      if (j + i < V) {
-        s += expf(x[i] - top);
-        total += x[i];
-      }
-    m = top;
+    for (int i = 0; i < VEC; i++) s += exp_below<T>(x[i], m);
+    if (want_total)
+#pragma unroll
+      for (int i = 0; i < VEC; i++) total += j + i < V ? x[i] : 0.0f;
   }
   float wm = warp_max(m);
   if (threadIdx.x % WARP == 0) shared[threadIdx.x / WARP] = wm;
@@ -39,32 +49,39 @@ __device__ row_softmax softmax_of(const T *row, int64_t V, float *shared) {
   for (int w = 1; w < WARPS; w++) top = fmaxf(top, shared[w]);
   __syncthreads();
   s = block_sum<WARPS>(m == -INFINITY ? 0.0f : s * expf(m - top), shared);
-  total = block_sum<WARPS>(total, shared);
+  if (want_total) total = block_sum<WARPS>(total, shared);
   return {top, s, total};
 }
 
+// `staged`: the row fits in shared memory, so that it is read once.
 template <typename T, int VEC>
 __global__ void __launch_bounds__(THREADS)
     loss_train(int64_t first, int64_t N, int64_t V, int64_t Vp, const int32_t *labels, float smoothing,
-               const step_state *step, T *logits, double *losses) {
+               const step_state *step, bool staged, T *logits, double *losses) {
   __shared__ float shared[WARPS];
-  T *row = logits + (int64_t)blockIdx.x * Vp;
+  extern __shared__ __align__(16) unsigned char memory[];
+  T *row = logits + (int64_t)blockIdx.x * Vp, *keep = staged ? (T *)memory : NULL;
   int32_t label = labels[first + blockIdx.x];
-  row_softmax r = softmax_of<T, VEC>(row, V, shared);
-  float lse = r.max + logf(r.sum), inverse = 1.0f / r.sum;
+  row_softmax r = softmax_of<T, VEC>(row, V, smoothing > 0.0f, keep, shared);
+  float lse = r.max + logf(r.sum);
   if (threadIdx.x == 0) {
     double nll = (double)lse - to_float(row[label]), even = (double)lse - (double)r.total / (double)V;
-    losses[first + blockIdx.x] = (1.0 - smoothing) * nll + smoothing * even;
+    losses[first + blockIdx.x] = smoothing > 0.0f ? (1.0 - smoothing) * nll + smoothing * even : nll;
   }
   __syncthreads();
-  float seed = (float)(step->loss_scale / (double)N), share = smoothing / (float)V;
+  float seed = (float)(step->loss_scale / (double)N), factor = seed / r.sum;
+  float share = seed * (smoothing / (float)V), hit = seed * (1.0f - smoothing);
+  const T *from = keep ? keep : row;
   for (int64_t j = (int64_t)threadIdx.x * VEC; j < Vp; j += THREADS * VEC) {
-    float x[VEC];
-    load_pack<T, VEC>(row + j, x);
+    float x[VEC] = {};
+    if (j < V) {
+      load_pack<T, VEC>(from + j, x);
 #pragma unroll
-    for (int i = 0; i < VEC; i++)
-      x[i] = j + i >= V ? 0.0f
-                        : seed * (expf(x[i] - r.max) * inverse - share - (j + i == label ? 1.0f - smoothing : 0.0f));
+      for (int i = 0; i < VEC; i++) x[i] = j + i < V ? factor * exp_below<T>(x[i], r.max) - share : 0.0f;
+      if (label >= j && label < j + VEC)
+#pragma unroll
+        for (int i = 0; i < VEC; i++) x[i] -= j + i == label ? hit : 0.0f;
+    }
     store_pack<T, VEC>(row + j, x);
   }
 }
@@ -77,7 +94,7 @@ __global__ void __launch_bounds__(THREADS)
   const T *row = logits + (int64_t)blockIdx.x * Vp;
   int64_t at = first + blockIdx.x;
   int32_t label = labels[at];
-  row_softmax r = softmax_of<T, VEC>(row, V, shared);
+  row_softmax r = softmax_of<T, VEC>(row, V, false, NULL, shared);
   int arg = 0x7fffffff;
   for (int64_t j = threadIdx.x; j < V; j += THREADS)
     if (to_float(row[j]) == r.max) {
@@ -112,8 +129,14 @@ __global__ void unpad(int64_t V, int64_t Vp, const T *logits, float *out) {
 
 template <typename T>
 void train(const launch *l, const head_train_args *a, int64_t first, int64_t rows, void *logits, double *losses) {
-  loss_train<T, 16 / sizeof(T)><<<(unsigned)rows, THREADS, 0, l->stream>>>(
-      first, a->N, a->V, a->Vp, a->labels, (float)a->label_smoothing, l->step, (T *)logits, losses);
+  // Two blocks a multiprocessor must fit, otherwise reading the row twice is the lesser evil.
+  constexpr size_t LARGEST = 112 << 10;
+  size_t bytes = (size_t)a->Vp * sizeof(T);
+  bool staged = bytes <= LARGEST;
+  auto kernel = loss_train<T, 16 / sizeof(T)>;
+  if (staged) cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)LARGEST);
+  kernel<<<(unsigned)rows, THREADS, staged ? bytes : 0, l->stream>>>(
+      first, a->N, a->V, a->Vp, a->labels, (float)a->label_smoothing, l->step, staged, (T *)logits, losses);
 }
 
 template <typename T>

@@ -56,9 +56,9 @@ __device__ __forceinline__ void add_residual_branch(const row_args &a, const T *
 }
 
 template <typename T, int VEC, int THREADS, int PACKS, int SOURCE>
-__global__ void __launch_bounds__(THREADS < 128 ? 128 : THREADS)
+__global__ void __launch_bounds__(THREADS == WARP ? 128 : THREADS)
     rows(row_args a, int norm, const T *x, const T *product, T *y, T *normed) {
-  constexpr int ROWS = THREADS < 128 ? 128 / THREADS : 1;
+  constexpr int ROWS = THREADS == WARP ? 4 : 1;
   __shared__ float shared[THREADS / WARP];
   int64_t row = (int64_t)blockIdx.x * ROWS + threadIdx.x / THREADS;
   if (row >= a.N) return;  // only whole warps leave, and only where no barrier follows (THREADS = 32)
@@ -124,29 +124,67 @@ __global__ void __launch_bounds__(THREADS < 128 ? 128 : THREADS)
   }
 }
 
-// dx = dresidual + r·(g − n·mean(g·n)) with g = dy·scale, n = (x − mean)·r (layer: minus mean(g) as well). A block
-// walks over its rows and keeps the sums of the columns in registers.
+// Row groups of a block of the norm's backward: where a warp holds a row, eight of them.
+template <int THREADS>
+constexpr int ROW_GROUPS = THREADS == WARP ? 8 : 1;
+
+// Σ over a block's row groups of their sums, in the order of the groups, to out (D).
+template <int VEC, int THREADS, int PACKS>
+__device__ __forceinline__ void add_groups(int64_t D, const float (&sums)[PACKS][VEC], float *out) {
+  constexpr int GROUPS = ROW_GROUPS<THREADS>, WIDTH = THREADS * VEC;
+  int thread = threadIdx.x % THREADS, group = threadIdx.x / THREADS;
+  __shared__ float all[GROUPS == 1 ? 1 : GROUPS * WIDTH];
+#pragma unroll
+  for (int p = 0; p < PACKS; p++) {
+    int64_t column = ((int64_t)p * THREADS + thread) * VEC;
+    if constexpr (GROUPS == 1) {
+      if (column < D) store_pack<float, VEC>(out + column, sums[p]);
+    } else {
+#pragma unroll
+      for (int i = 0; i < VEC; i++) all[group * WIDTH + i * THREADS + thread] = sums[p][i];
+      __syncthreads();
+      for (int e = threadIdx.x; e < WIDTH; e += THREADS * GROUPS) {
+        int64_t at = ((int64_t)p * THREADS + e % THREADS) * VEC + e / THREADS;
+        float total = 0;
+#pragma unroll
+        for (int k = 0; k < GROUPS; k++) total += all[k * WIDTH + e];
+        if (at < D) out[at] = total;
+      }
+      __syncthreads();
+    }
+  }
+}
+
+// dx = dresidual + r·(g − n·mean(g·n)) with g = dy·scale, n = (x − mean)·r (layer: minus mean(g) as well). A group of
+// threads walks over its rows and keeps the sums of the columns in registers; a block adds those of its groups.
 template <typename T, int VEC, int THREADS, int PACKS>
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(THREADS *ROW_GROUPS<THREADS>)
     norm_backward(bool layer, int64_t N, int64_t D, const T *x, const float *scale, const float *stats, const T *dy,
                   const T *dresidual, T *dx, float *partial) {
+  constexpr int GROUPS = ROW_GROUPS<THREADS>;
   __shared__ float shared[THREADS / WARP];
+  int thread = threadIdx.x % THREADS, group = threadIdx.x / THREADS;
   float dscale[PACKS][VEC] = {}, dbias[PACKS][VEC] = {}, s[PACKS][VEC] = {};
 #pragma unroll
   for (int p = 0; p < PACKS; p++) {
-    int64_t column = ((int64_t)p * THREADS + threadIdx.x) * VEC;
+    int64_t column = ((int64_t)p * THREADS + thread) * VEC;
     if (column < D) load_pack<float, VEC>(scale + column, s[p]);
   }
   int64_t rows = (N + gridDim.x - 1) / gridDim.x, first = blockIdx.x * rows, end = min(first + rows, N);
-  for (int64_t row = first; row < end; row++) {
+  for (int64_t row = first + group; row < end; row += GROUPS) {
     float mean = layer ? stats[row] : 0.0f, r = stats[layer ? N + row : row];
-    float n[PACKS][VEC], g[PACKS][VEC], dot = 0, sum = 0;
+    float n[PACKS][VEC], g[PACKS][VEC], o[PACKS][VEC] = {}, dot = 0, sum = 0;
 #pragma unroll
     for (int p = 0; p < PACKS; p++) {
-      int64_t column = ((int64_t)p * THREADS + threadIdx.x) * VEC;
+      int64_t column = ((int64_t)p * THREADS + thread) * VEC;
       if (column >= D) continue;
       load_pack<T, VEC>(x + row * D + column, n[p]);
       load_pack<T, VEC>(dy + row * D + column, g[p]);
+      if (dresidual) load_pack<T, VEC>(dresidual + row * D + column, o[p]);
+    }
+#pragma unroll
+    for (int p = 0; p < PACKS; p++) {
+      if (((int64_t)p * THREADS + thread) * VEC >= D) continue;
 #pragma unroll
       for (int i = 0; i < VEC; i++) {
         n[p][i] = (n[p][i] - mean) * r;
@@ -161,32 +199,24 @@ __global__ void __launch_bounds__(THREADS)
     if (layer) sum = block_sum<THREADS / WARP>(sum, shared) / (float)D;
 #pragma unroll
     for (int p = 0; p < PACKS; p++) {
-      int64_t column = ((int64_t)p * THREADS + threadIdx.x) * VEC;
+      int64_t column = ((int64_t)p * THREADS + thread) * VEC;
       if (column >= D) continue;
-      float o[VEC] = {};
-      if (dresidual) load_pack<T, VEC>(dresidual + row * D + column, o);
 #pragma unroll
-      for (int i = 0; i < VEC; i++) o[i] += r * (g[p][i] - n[p][i] * dot - (layer ? sum : 0.0f));
-      store_pack<T, VEC>(dx + row * D + column, o);
+      for (int i = 0; i < VEC; i++) o[p][i] += r * (g[p][i] - n[p][i] * dot - (layer ? sum : 0.0f));
+      store_pack<T, VEC>(dx + row * D + column, o[p]);
     }
   }
-#pragma unroll
-  for (int p = 0; p < PACKS; p++) {
-    int64_t column = ((int64_t)p * THREADS + threadIdx.x) * VEC;
-    if (column >= D) continue;
-    store_pack<float, VEC>(partial + (int64_t)blockIdx.x * D + column, dscale[p]);
-    if (layer) store_pack<float, VEC>(partial + ((int64_t)gridDim.x + blockIdx.x) * D + column, dbias[p]);
-  }
+  add_groups<VEC, THREADS, PACKS>(D, dscale, partial + (int64_t)blockIdx.x * D);
+  if (layer) add_groups<VEC, THREADS, PACKS>(D, dbias, partial + ((int64_t)gridDim.x + blockIdx.x) * D);
 }
 
-__global__ void norm_finish(int64_t D, int blocks, const float *partial, float *dscale, float *dbias) {
-  int64_t j = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-  if (j >= D) return;
-  float s = 0, b = 0;
-  for (int k = 0; k < blocks; k++) {
-    s += partial[(int64_t)k * D + j];
-    if (dbias) b += partial[(int64_t)(blocks + k) * D + j];
-  }
+__global__ void __launch_bounds__(WARP *PARTS)
+    norm_finish(int64_t D, int blocks, const float *partial, float *dscale, float *dbias) {
+  __shared__ float shared[PARTS][WARP];
+  int64_t j = (int64_t)blockIdx.x * WARP + threadIdx.x;
+  float s = sum_partials<PARTS>(partial + j, blocks, D, j < D, shared), b = 0;
+  if (dbias) b = sum_partials<PARTS>(partial + (int64_t)blocks * D + j, blocks, D, j < D, shared);
+  if (j >= D || threadIdx.y != 0) return;
   if (dscale) dscale[j] = s;
   if (dbias) dbias[j] = b;
 }
@@ -194,8 +224,8 @@ __global__ void norm_finish(int64_t D, int blocks, const float *partial, float *
 template <typename T, int VEC, int THREADS, int PACKS, int SOURCE>
 void launch_rows(cudaStream_t stream, const row_args &a, int norm, const void *x, const void *product, void *y,
                  void *normed) {
-  constexpr int ROWS = THREADS < 128 ? 128 / THREADS : 1;
-  constexpr int BLOCK = THREADS < 128 ? 128 : THREADS;
+  constexpr int ROWS = THREADS == WARP ? 4 : 1;
+  constexpr int BLOCK = THREADS * ROWS;
   unsigned grid = (unsigned)((a.N + ROWS - 1) / ROWS);
   rows<T, VEC, THREADS, PACKS, SOURCE>
       <<<grid, BLOCK, 0, stream>>>(a, norm, (const T *)x, (const T *)product, (T *)y, (T *)normed);
@@ -212,11 +242,19 @@ cudaError_t rows_of(cudaStream_t stream, const row_args &a, int norm, const void
     launch_rows<T, 1, 1024, 8, SOURCE>(stream, a, norm, x, product, y, normed);
   } else if (packs <= 32) {
     launch_rows<T, V, 32, 1, SOURCE>(stream, a, norm, x, product, y, normed);
-  } else if (packs <= 32 * 4) {
-    launch_rows<T, V, 32, 4, SOURCE>(stream, a, norm, x, product, y, normed);
-  } else if (packs <= 128 * 4) {
-    launch_rows<T, V, 128, 4, SOURCE>(stream, a, norm, x, product, y, normed);
-  } else if (packs <= 512 * 4) {
+  } else if (packs <= 64) {
+    launch_rows<T, V, 32, 2, SOURCE>(stream, a, norm, x, product, y, normed);
+  } else if (packs <= 96) {
+    launch_rows<T, V, 32, 3, SOURCE>(stream, a, norm, x, product, y, normed);
+  } else if (packs <= 128) {
+    launch_rows<T, V, 128, 1, SOURCE>(stream, a, norm, x, product, y, normed);
+  } else if (packs <= 256) {
+    launch_rows<T, V, 128, 2, SOURCE>(stream, a, norm, x, product, y, normed);
+  } else if (packs <= 384) {
+    launch_rows<T, V, 192, 2, SOURCE>(stream, a, norm, x, product, y, normed);
+  } else if (packs <= 512) {
+    launch_rows<T, V, 256, 2, SOURCE>(stream, a, norm, x, product, y, normed);
+  } else if (packs <= 2048) {
     launch_rows<T, V, 512, 4, SOURCE>(stream, a, norm, x, product, y, normed);
   } else {
     return cudaErrorInvalidValue;
@@ -242,7 +280,7 @@ template <typename T, int VEC, int THREADS, int PACKS>
 void launch_backward(const launch *l, const norm_backward_args *a, float *partial) {
   const T *x = (const T *)a->x, *dy = (const T *)a->dy, *dresidual = (const T *)a->dresidual;
   const float *scale = (const float *)a->norm.scale, *stats = (const float *)a->norm.stats;
-  norm_backward<T, VEC, THREADS, PACKS><<<NORM_BLOCKS, THREADS, 0, l->stream>>>(
+  norm_backward<T, VEC, THREADS, PACKS><<<NORM_BLOCKS, THREADS * ROW_GROUPS<THREADS>, 0, l->stream>>>(
       a->norm.kind == NORM_LAYER, a->N, a->D, x, scale, stats, dy, dresidual, (T *)a->dx, partial);
 }
 
@@ -255,18 +293,26 @@ cudaError_t backward_of(const launch *l, const norm_backward_args *a, float *par
     launch_backward<T, 1, 1024, 8>(l, a, partial);
   } else if (packs <= 32) {
     launch_backward<T, V, 32, 1>(l, a, partial);
+  } else if (packs <= 64) {
+    launch_backward<T, V, 32, 2>(l, a, partial);
+  } else if (packs <= 96) {
+    launch_backward<T, V, 32, 3>(l, a, partial);
   } else if (packs <= 128) {
     launch_backward<T, V, 128, 1>(l, a, partial);
+  } else if (packs <= 192) {
+    launch_backward<T, V, 192, 1>(l, a, partial);
   } else if (packs <= 256) {
     launch_backward<T, V, 256, 1>(l, a, partial);
+  } else if (packs <= 384) {
+    launch_backward<T, V, 384, 1>(l, a, partial);
   } else if (packs <= 512) {
     launch_backward<T, V, 512, 1>(l, a, partial);
-  } else if (packs <= 1024 * 2) {
+  } else if (packs <= 2048) {
     launch_backward<T, V, 1024, 2>(l, a, partial);
   } else {
     return cudaErrorInvalidValue;
   }
-  norm_finish<<<(unsigned)((a->D + 127) / 128), 128, 0, l->stream>>>(
+  norm_finish<<<(unsigned)((a->D + WARP - 1) / WARP), dim3(WARP, PARTS), 0, l->stream>>>(
       a->D, NORM_BLOCKS, partial, (float *)a->dscale, a->norm.kind == NORM_LAYER ? (float *)a->dbias : NULL);
   return cudaGetLastError();
 }

@@ -26,6 +26,16 @@ __global__ void __launch_bounds__(1024) leaf_squares(const float *grad, int64_t 
   if (threadIdx.x == 0) squares[blockIdx.x] = sum;
 }
 
+__global__ void __launch_bounds__(256)
+    sum_parts(const float *parts, int count, int64_t n, bool accumulate, float *out) {
+  int64_t i = (int64_t)blockIdx.x * 256 + threadIdx.x;
+  if (i >= n) return;
+  float sum = parts[i];
+#pragma unroll 8
+  for (int p = 1; p < count; p++) sum += parts[p * n + i];
+  out[i] = accumulate ? out[i] + sum : sum;
+}
+
 // One block, so one order for any number of ranks.
 __global__ void __launch_bounds__(1024)
     finish_norm(const step_state *state, const double *squares, int64_t n_squares, const double *losses,
@@ -104,6 +114,12 @@ __global__ void __launch_bounds__(256) adamw(int64_t first, int64_t count, const
 
 cudaError_t launch_add(cudaStream_t stream, float *sum, const float *term, int64_t n) {
   add<<<(unsigned)((n + 1023) / 1024), 256, 0, stream>>>(sum, term, n);
+  return cudaGetLastError();
+}
+
+cudaError_t launch_sum_parts(cudaStream_t stream, const float *parts, int count, int64_t n, bool accumulate,
+                             float *out) {
+  sum_parts<<<(unsigned)((n + 255) / 256), 256, 0, stream>>>(parts, count, n, accumulate, out);
   return cudaGetLastError();
 }
 
