@@ -50,9 +50,27 @@ __global__ void __launch_bounds__(THREADS) act_forward(int64_t N, int64_t F, fea
     float x[VEC];
     load_pack<T, VEC>(z + row * F + column, x);
 #pragma unroll
-    for (int i = 0; i < VEC; i++) x[i] = act_value<KIND, DECAY>(p[i], x[i] + bias[i]);
+    for (int i = 0; i < VEC; i++) x[i] += bias[i];
+    if (any_far<KIND, VEC>(p, x)) {
+#pragma unroll
+      for (int i = 0; i < VEC; i++) x[i] = act_value<KIND, DECAY, true>(p[i], x[i]);
+    } else {
+#pragma unroll
+      for (int i = 0; i < VEC; i++) x[i] = act_value<KIND, DECAY, false>(p[i], x[i]);
+    }
     store_pack<T, VEC>(a + row * F + column, x);
   }
+}
+
+template <int KIND, int DECAY, bool FAR, int VEC, typename T>
+__device__ __forceinline__ void gradients(const sine_feature (&p)[VEC], float scale, const float (&x)[VEC],
+                                          const pack<T, VEC> &g, bool again, float (&sums)[VEC][SUMS], float (&d)[VEC],
+                                          float (&y)[VEC]) {
+#pragma unroll
+  for (int i = 0; i < VEC; i++) d[i] = act_gradient<KIND, DECAY, FAR>(p[i], scale, x[i], to_float(g.v[i]), sums[i]);
+  if (again)
+#pragma unroll
+    for (int i = 0; i < VEC; i++) y[i] = act_value<KIND, DECAY, FAR>(p[i], x[i]);
 }
 
 template <typename T, int VEC, int KIND, int DECAY>
@@ -81,12 +99,14 @@ __global__ void __launch_bounds__(THREADS) act_backward(int64_t N, int64_t F, fe
         next_z = *(const packed *)(z + (row + WARPS) * F + column);
         next_g = *(const packed *)(da + (row + WARPS) * F + column);
       }
-      float y[VEC], d[VEC];
+      float x[VEC], y[VEC], d[VEC];
 #pragma unroll
-      for (int i = 0; i < VEC; i++) {
-        float x = to_float(now_z.v[i]) + bias[i];
-        d[i] = act_gradient<KIND, DECAY>(p[i], scale, x, to_float(now_g.v[i]), sums[i]);
-        if (a) y[i] = act_value<KIND, DECAY>(p[i], x);  // as the forward computes it, to the bit
+      for (int i = 0; i < VEC; i++) x[i] = to_float(now_z.v[i]) + bias[i];
+      // The activation again is computed as the forward does, to the bit.
+      if (any_far<KIND, VEC>(p, x)) {
+        gradients<KIND, DECAY, true, VEC>(p, scale, x, now_g, a != NULL, sums, d, y);
+      } else {
+        gradients<KIND, DECAY, false, VEC>(p, scale, x, now_g, a != NULL, sums, d, y);
       }
       store_pack<T, VEC>(dz + row * F + column, d);
       if (a) store_pack<T, VEC>(a + row * F + column, y);

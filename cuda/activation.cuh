@@ -17,7 +17,8 @@ __device__ __forceinline__ void nearest(float hi, float inverse, float &k, int &
 
 constexpr float SIN_LIMIT = 1e6f; /* of |f·z|; beyond, the reduction below loses digits */
 
-// Both by the library, in fp64: a model that gets here is lost, but its numbers stay right.
+// Both by the library, in fp64: a model that gets here is lost, but its numbers stay right. (FAR below: chosen for a
+// pack of elements at once, since a branch inside each would keep them from overlapping.)
 static __device__ __noinline__ float2 sincos_far(float f, float z) {
   double s, c;
   sincos((double)f * (double)z, &s, &c);
@@ -26,7 +27,14 @@ static __device__ __noinline__ float2 sincos_far(float f, float z) {
 
 // sin(f·z) and cos(f·z). The product is kept in two terms and reduced by multiples of π/2 in three, so that the error
 // stays under 2e-7 for |f·z| up to 1e5.
+template <bool FAR>
 __device__ __forceinline__ void sincos_product(float f, float z, float &s, float &c) {
+  if (FAR) {
+    float2 far = sincos_far(f, z);
+    s = far.x;
+    c = far.y;
+    return;
+  }
   float hi = f * z;
   float lo = fmaf(f, z, -hi);
   float k;
@@ -42,14 +50,11 @@ __device__ __forceinline__ void sincos_product(float f, float z, float &s, float
   bool swap = n & 1;
   s = __int_as_float(__float_as_int(swap ? cp : sp) ^ ((n << 30) & 0x80000000));
   c = __int_as_float(__float_as_int(swap ? sp : cp) ^ (((n + 1) << 30) & 0x80000000));
-  if (fabsf(hi) > SIN_LIMIT) {
-    float2 far = sincos_far(f, z);
-    s = far.x;
-    c = far.y;
-  }
 }
 
+template <bool FAR>
 __device__ __forceinline__ float sin_product(float f, float z) {
+  if (FAR) return sincos_far(f, z).x;
   float hi = f * z;
   float lo = fmaf(f, z, -hi);
   float k;
@@ -61,8 +66,7 @@ __device__ __forceinline__ float sin_product(float f, float z) {
   float q = r * r;
   float p =
       fmaf(q, fmaf(q, fmaf(q, fmaf(q, -2.3889859e-8f, 2.7525562e-6f), -1.9840874e-4f), 8.3333310e-3f), -1.6666667e-1f);
-  p = __int_as_float(__float_as_int(fmaf(r * q, p, r)) ^ (n << 31));
-  return fabsf(hi) > SIN_LIMIT ? sincos_far(f, z).x : p;
+  return __int_as_float(__float_as_int(fmaf(r * q, p, r)) ^ (n << 31));
 }
 
 // softplus with its derivative (the logistic function), as the reference: raw itself above 20.
@@ -100,9 +104,19 @@ __device__ __forceinline__ float sine_envelope(float d, float z) {
   return exp2_fast(-LOG2_E * (d * g));
 }
 
-template <int KIND, int DECAY>
+// Does any element of a pack need the library's sine?
+template <int KIND, int VEC>
+__device__ __forceinline__ bool any_far(const sine_feature (&p)[VEC], const float (&z)[VEC]) {
+  if (KIND != ACT_SINE) return false;
+  float top = 0;
+#pragma unroll
+  for (int i = 0; i < VEC; i++) top = fmaxf(top, fabsf(p[i].f * z[i]));
+  return top > SIN_LIMIT;
+}
+
+template <int KIND, int DECAY, bool FAR>
 __device__ __forceinline__ float act_value(const sine_feature &p, float z) {
-  if (KIND == ACT_SINE) return p.A * sine_envelope<DECAY>(p.d, z) * sin_product(p.f, z);
+  if (KIND == ACT_SINE) return p.A * sine_envelope<DECAY>(p.d, z) * sin_product<FAR>(p.f, z);
   if (KIND == ACT_GELU) return 0.5f * z * (1.0f + erff(z * 0.707106781f));
   return fmaxf(z, 0.0f);
 }
@@ -115,13 +129,13 @@ __device__ __forceinline__ float act_value(const sine_feature &p, float z) {
 // The last sum is Σdz.
 enum { SUM_VALUE, SUM_FREQUENCY, SUM_DAMPING, SUM_BIAS, SUMS };
 
-template <int KIND, int DECAY>
+template <int KIND, int DECAY, bool FAR>
 __device__ __forceinline__ float act_gradient(const sine_feature &p, float scale, float z, float g,
                                               float (&sums)[SUMS]) {
   float dz;
   if (KIND == ACT_SINE) {
     float s, c;
-    sincos_product(p.f, z, s, c);
+    sincos_product<FAR>(p.f, z, s, c);
     float eg = sine_envelope<DECAY>(p.d, z) * g, t = eg * s, u = eg * c;
     sums[SUM_VALUE] += t;
     sums[SUM_FREQUENCY] = fmaf(u, z, sums[SUM_FREQUENCY]);

@@ -245,7 +245,7 @@ cudaError_t rows_of(cudaStream_t stream, const row_args &a, int norm, const void
   } else if (packs <= 64) {
     launch_rows<T, V, 32, 2, SOURCE>(stream, a, norm, x, product, y, normed);
   } else if (packs <= 96) {
-    launch_rows<T, V, 32, 3, SOURCE>(stream, a, norm, x, product, y, normed);
+    launch_rows<T, V, 96, 1, SOURCE>(stream, a, norm, x, product, y, normed);
   } else if (packs <= 128) {
     launch_rows<T, V, 128, 1, SOURCE>(stream, a, norm, x, product, y, normed);
   } else if (packs <= 256) {
@@ -296,7 +296,7 @@ cudaError_t backward_of(const launch *l, const norm_backward_args *a, float *par
   } else if (packs <= 64) {
     launch_backward<T, V, 32, 2>(l, a, partial);
   } else if (packs <= 96) {
-    launch_backward<T, V, 32, 3>(l, a, partial);
+    launch_backward<T, V, 96, 1>(l, a, partial);
   } else if (packs <= 128) {
     launch_backward<T, V, 128, 1>(l, a, partial);
   } else if (packs <= 192) {
