@@ -21,6 +21,7 @@ static void cuda_destroy(engine *base) {
                    e->fused_workspace,
                    e->step,
                    e->result,
+                   e->scaling,
                    e->rope_frequencies,
                    e->sinusoid_frequencies};
   for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
@@ -78,6 +79,8 @@ static status build(cuda_engine *e, const cuda_engine_spec *spec) {
   TRY(attention_cudnn_create(&e->fused));
   TRY(cuda_alloc(&e->base, sizeof *e->step, "step state", (void **)&e->step));
   TRY(cuda_alloc(&e->base, sizeof *e->result, "step result", (void **)&e->result));
+  TRY(cuda_alloc(&e->base, sizeof *e->scaling, "loss scale", (void **)&e->scaling));
+  TRY(e->base.ops->set_loss_scale(&e->base, &(loss_scaling){.scale = 1}));
   const char *precision = spec->compute == DTYPE_BF16  ? "bf16"
                           : spec->compute == DTYPE_F16 ? "fp16"
                           : spec->tf32                 ? "tf32"

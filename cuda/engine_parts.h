@@ -36,6 +36,7 @@ typedef struct {
   attention_cudnn *fused;
   step_state *step;    /* device */
   step_result *result; /* device */
+  loss_scaling *scaling; /* device */
   /* Scratch, of the sizes that scratch_of tells. */
   void *product, *masked, *logits, *fused_workspace;
   float *partial, *sums, *chunks, *delta;

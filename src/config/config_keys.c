@@ -73,6 +73,7 @@ static const config_choice transports[] = {
 };
 
 #define BILLION INT64_C(1000000000)
+#define LARGEST_LOSS_SCALE (INT64_C(1) << 40)
 
 #define COMMON(s, n, kind_, initial_, change_, meaning_)                                                      \
   .section = #s, .name = #n, .kind = kind_, .offset = offsetof(config, s.n), .initial = initial_, .unit = "", \
@@ -226,6 +227,17 @@ const config_key config_keys[] = {
          "Largest norm of the gradient over all tensors. 0: no clipping."),
     FRACTION(train, label_smoothing, "0", CHANGE_WARN, "Weight of the uniform distribution in the training loss."),
     CHOICE(train, precision, "auto", precisions, CHANGE_REFUSE, "Arithmetic of the model. auto: bf16 on a GPU, fp32 on the CPU. Master weights, moments and gradient sums are fp32."),
+    INTEGER_OR(train, loss_scale, "dynamic", 0, 1, LARGEST_LOSS_SCALE, "", CHANGE_WARN,
+               "fp16: what gradients are multiplied with while they are computed, a power of two. dynamic: halved after a "
+               "step whose gradient overflows (its update is skipped), doubled after loss_scale_growth_interval good ones."),
+    INTEGER(train, loss_scale_init, "65536", 1, LARGEST_LOSS_SCALE, "", CHANGE_WARN,
+            "Dynamic loss scale: its start, a power of two."),
+    INTEGER(train, loss_scale_growth_interval, "2000", 1, BILLION, "steps", CHANGE_WARN,
+            "Dynamic loss scale: steps in a row without overflow after which it doubles."),
+    INTEGER(train, loss_scale_min, "1", 1, LARGEST_LOSS_SCALE, "", CHANGE_WARN,
+            "Dynamic loss scale: never below, a power of two."),
+    INTEGER(train, loss_scale_max, "16777216", 1, LARGEST_LOSS_SCALE, "", CHANGE_WARN,
+            "Dynamic loss scale: never above, a power of two."),
     CHOICE(
         train, recompute, "none", recomputes, CHANGE_FREE,
         "What the backward pass computes again to save memory: none; cheap: norm and activation outputs; block: whole "
