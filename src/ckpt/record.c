@@ -86,8 +86,8 @@ status ckpt_state_read(hid_t file, const char *path, run_state *s) {
   }
   H5Gclose(group);
   TRY(result);
-  if (s->step < 0 || s->updates < 0 || s->updates > s->step || s->sequences < 0 || s->tokens < 0 ||
-      s->good_steps < 0 || s->good_steps > s->step || !(s->loss_scale > 0)) {
+  if (s->step < 0 || s->updates < 0 || s->updates > s->step || s->sequences < 0 || s->tokens < 0 || s->good_steps < 0 ||
+      s->good_steps > s->step || !(s->loss_scale > 0)) {
     DAMAGED(path, "its state makes no sense (step %" PRId64 ", updates %" PRId64 ", sequences %" PRId64 ")", s->step,
             s->updates, s->sequences);
   }

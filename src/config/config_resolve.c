@@ -201,9 +201,10 @@ static status check_loss_scale(const config *c) {
   TRY(check_power_of_two("loss_scale_min", least));
   TRY(check_power_of_two("loss_scale_max", most));
   if (init < least || init > most) {
-    USER_ERROR("train.loss_scale_init = %lld is not between train.loss_scale_min = %lld and train.loss_scale_max = %lld; "
-               "change one of them",
-               (long long)init, (long long)least, (long long)most);
+    USER_ERROR(
+        "train.loss_scale_init = %lld is not between train.loss_scale_min = %lld and train.loss_scale_max = %lld; "
+        "change one of them",
+        (long long)init, (long long)least, (long long)most);
   }
   return STATUS_OK;
 }

@@ -40,7 +40,7 @@ typedef struct {
   int64_t updates;        /* updates applied before it */
   int64_t first_sequence; /* job-wide number of row 0 of the current micro-batch */
   double lr;
-  double loss_scale;   /* dlogits are multiplied by it; 1 but for fp16. 0: the one that the engine keeps */
+  double loss_scale;    /* dlogits are multiplied by it; 1 but for fp16. 0: the one that the engine keeps */
   double micro_batches; /* n: the summed gradient is divided by it */
 } step_state;
 
@@ -358,7 +358,8 @@ typedef struct {
   /* The update. n counts elements of type s. */
   status (*add)(engine *e, stream_id s, void *sum, const void *term, int64_t n); /* sum += term: a node of the tree */
   status (*leaf_squares)(engine *e, const void *grad, int64_t leaf, int64_t n_leaves, double *squares); /* fp64 sum of g² per leaf */
-  /* Sums squares and losses in index order in fp64; undoes the loss scale, then decides clipping and skipping; fills the engine's step_result; adapts the loss scale that the engine keeps. grad_clip 0: off. */
+  /* Sums squares and losses in index order in fp64; undoes the loss scale, then decides clipping and skipping; fills
+   * the engine's step_result; adapts the loss scale that the engine keeps. grad_clip 0: off. */
   status (*finish_norm)(engine *e, const double *squares, int64_t n_squares, const double *losses, int64_t n_losses, double grad_clip);
   status (*adamw)(engine *e, const adamw_args *a);
 } engine_ops;

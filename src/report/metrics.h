@@ -37,8 +37,8 @@ void metrics_close(metrics *m);
  * does not end for it. */
 void metrics_step(metrics *m, const metrics_row *row);
 
-/* An event: "start", "evaluation", "save", "skip", "loss_scale", "stop", "warning". `numbers` are n (name, value) pairs; NULL and 0
- * when there are none. */
+/* An event: "start", "evaluation", "save", "skip", "loss_scale", "stop", "warning". `numbers` are n (name, value)
+ * pairs; NULL and 0 when there are none. */
 typedef struct {
   const char *name;
   double value;

@@ -312,14 +312,10 @@ static void test_engine_itself(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_add_and_squares),
-      cmocka_unit_test(test_finish_norm),
-      cmocka_unit_test(test_loss_scale),
-      cmocka_unit_test(test_adamw),
-      cmocka_unit_test(test_skipped_update),
-      cmocka_unit_test(test_mask_known_answer),
-      cmocka_unit_test(test_mask_counters),
-      cmocka_unit_test(test_engine_itself),
+      cmocka_unit_test(test_add_and_squares), cmocka_unit_test(test_finish_norm),
+      cmocka_unit_test(test_loss_scale),      cmocka_unit_test(test_adamw),
+      cmocka_unit_test(test_skipped_update),  cmocka_unit_test(test_mask_known_answer),
+      cmocka_unit_test(test_mask_counters),   cmocka_unit_test(test_engine_itself),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
