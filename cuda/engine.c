@@ -10,19 +10,9 @@
 static void cuda_destroy(engine *base) {
   cuda_engine *e = (cuda_engine *)base;
   cudaDeviceSynchronize();
-  void *parts[] = {e->product,
-                   e->masked,
-                   e->logits,
-                   e->partial,
-                   e->sums,
-                   e->chunks,
-                   e->delta,
-                   e->rows,
-                   e->fused_workspace,
-                   e->step,
-                   e->result,
-                   e->rope_frequencies,
-                   e->sinusoid_frequencies};
+  void *parts[] = {
+      e->product, e->masked,          e->logits, e->partial, e->sums,    e->chunks,           e->delta,
+      e->rows,    e->fused_workspace, e->step,   e->result,  e->scaling, e->rope_frequencies, e->sinusoid_frequencies};
   for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
     cudaFree(parts[i]);
   }
@@ -82,6 +72,8 @@ static status build(cuda_engine *e, const cuda_engine_spec *spec) {
   TRY(cuda_alloc(&e->base, sizeof *e->result, "step result", (void **)&e->result));
   CUDA(cudaMallocHost((void **)&e->read, sizeof *e->read));
   CUDA(cudaEventCreateWithFlags(&e->has_read, cudaEventDisableTiming));
+  TRY(cuda_alloc(&e->base, sizeof *e->scaling, "loss scale", (void **)&e->scaling));
+  TRY(e->base.ops->set_loss_scale(&e->base, &(loss_scaling){.scale = 1}));
   const char *precision = spec->compute == DTYPE_BF16  ? "bf16"
                           : spec->compute == DTYPE_F16 ? "fp16"
                           : spec->tf32                 ? "tf32"

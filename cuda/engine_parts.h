@@ -34,10 +34,11 @@ typedef struct {
   cudaEvent_t events[EVENTS];
   gemm *products;
   attention_cudnn *fused;
-  step_state *step;     /* device */
-  step_result *result;  /* device */
-  step_result *read;    /* pinned: the result on its way to the host, */
-  cudaEvent_t has_read; /* there once this has passed */
+  step_state *step;      /* device */
+  step_result *result;   /* device */
+  step_result *read;     /* pinned: the result on its way to the host, */
+  cudaEvent_t has_read;  /* there once this has passed */
+  loss_scaling *scaling; /* device */
   /* Scratch, of the sizes that scratch_of tells. */
   void *product, *masked, *logits, *fused_workspace;
   float *partial, *sums, *chunks, *delta;

@@ -94,7 +94,8 @@ cudaError_t launch_sum_parts(cudaStream_t stream, const float *parts, int count,
 cudaError_t launch_leaf_squares(cudaStream_t stream, const float *grad, int64_t leaf, int64_t n_leaves,
                                 double *squares);
 cudaError_t launch_finish_norm(cudaStream_t stream, const step_state *state, const double *squares, int64_t n_squares,
-                               const double *losses, int64_t n_losses, double grad_clip, step_result *result);
+                               const double *losses, int64_t n_losses, double grad_clip, loss_scaling *scaling,
+                               step_result *result);
 /* runs: device copy; flags of a run: bit 0 trainable, bit 1 decay. */
 typedef struct {
   int64_t first, end;
@@ -105,8 +106,9 @@ cudaError_t launch_adamw(const launch *l, const adamw_args *a, const device_run 
 /* Random numbers of mean 0 as timing operands: products of zeros run faster than real ones. x: c (n). */
 cudaError_t launch_noise(const launch *l, int64_t n, uint32_t stream_number, void *x);
 
-/* Writes *value (host) to the device struct, in stream order. */
-cudaError_t launch_set_step(cudaStream_t stream, step_state *target, const step_state *value);
+/* Writes *value (host) to the device struct, in stream order; a loss scale of 0 becomes that of scaling (device). */
+cudaError_t launch_set_step(cudaStream_t stream, step_state *target, const step_state *value,
+                            const loss_scaling *scaling);
 
 #ifdef __cplusplus
 }

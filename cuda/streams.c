@@ -49,9 +49,14 @@ static status cuda_fill_zero(engine *base, stream_id s, void *p, size_t bytes) {
   return STATUS_OK;
 }
 
+static status cuda_set_loss_scale(engine *base, const loss_scaling *s) {
+  cuda_engine *e = (cuda_engine *)base;
+  return copy_staged(e, STREAM_MAIN, e->scaling, s, sizeof *s);
+}
+
 static status cuda_set_step(engine *base, const step_state *state) {
   cuda_engine *e = (cuda_engine *)base;
-  CUDA(launch_set_step(e->streams[STREAM_MAIN], e->step, state));
+  CUDA(launch_set_step(e->streams[STREAM_MAIN], e->step, state, e->scaling));
   return STATUS_OK;
 }
 
@@ -70,6 +75,7 @@ void stream_operations(engine_ops *ops) {
   ops->synchronize = cuda_synchronize;
   ops->copy = cuda_copy;
   ops->fill_zero = cuda_fill_zero;
+  ops->set_loss_scale = cuda_set_loss_scale;
   ops->set_step = cuda_set_step;
   ops->get_result = cuda_get_result;
 }

@@ -39,7 +39,7 @@ __global__ void __launch_bounds__(256)
 // One block, so one order for any number of ranks.
 __global__ void __launch_bounds__(1024)
     finish_norm(const step_state *state, const double *squares, int64_t n_squares, const double *losses,
-                int64_t n_losses, double grad_clip, step_result *result) {
+                int64_t n_losses, double grad_clip, loss_scaling *scaling, step_result *result) {
   __shared__ double shared[32];
   double sum = 0, loss = 0;
   for (int64_t i = threadIdx.x; i < n_squares; i += 1024) sum += squares[i];
@@ -55,6 +55,9 @@ __global__ void __launch_bounds__(1024)
   result->loss = loss;
   result->grad_scale = finite ? clip / divisor : 0.0;
   result->skip = finite ? 0 : 1;
+  result->loss_scale = state->loss_scale;
+  loss_scaling_after(scaling, finite);
+  result->next = *scaling;
 }
 
 struct adam_constants {
@@ -130,8 +133,9 @@ cudaError_t launch_leaf_squares(cudaStream_t stream, const float *grad, int64_t 
 }
 
 cudaError_t launch_finish_norm(cudaStream_t stream, const step_state *state, const double *squares, int64_t n_squares,
-                               const double *losses, int64_t n_losses, double grad_clip, step_result *result) {
-  finish_norm<<<1, 1024, 0, stream>>>(state, squares, n_squares, losses, n_losses, grad_clip, result);
+                               const double *losses, int64_t n_losses, double grad_clip, loss_scaling *scaling,
+                               step_result *result) {
+  finish_norm<<<1, 1024, 0, stream>>>(state, squares, n_squares, losses, n_losses, grad_clip, scaling, result);
   return cudaGetLastError();
 }
 
@@ -158,13 +162,15 @@ cudaError_t launch_adamw(const launch *l, const adamw_args *a, const device_run 
 
 namespace {
 
-__global__ void set_step(step_state *target, step_state value) {
+__global__ void set_step(step_state *target, step_state value, const loss_scaling *scaling) {
+  if (value.loss_scale == 0) value.loss_scale = scaling->scale;
   *target = value;
 }
 
 }  // namespace
 
-cudaError_t launch_set_step(cudaStream_t stream, step_state *target, const step_state *value) {
-  set_step<<<1, 1, 0, stream>>>(target, *value);
+cudaError_t launch_set_step(cudaStream_t stream, step_state *target, const step_state *value,
+                            const loss_scaling *scaling) {
+  set_step<<<1, 1, 0, stream>>>(target, *value, scaling);
   return cudaGetLastError();
 }

@@ -38,7 +38,8 @@ typedef struct {
   int64_t updates;   /* updates applied (steps − skipped) */
   int64_t sequences; /* sequences consumed: the data position */
   int64_t tokens;
-  double loss_scale;
+  double loss_scale;              /* of the next step; 1 but for fp16 */
+  int64_t good_steps;             /* in a row since the loss scale last changed; 0 but for fp16 */
   double best_val_loss;           /* +inf: none yet */
   int64_t best_step;              /* −1: none */
   double val_loss;                /* of this checkpoint's step; NaN: not evaluated */

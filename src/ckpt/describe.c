@@ -20,6 +20,9 @@ static void print_state(const checkpoint *k) {
   if (s->best_step >= 0) {
     log_line("  best validation loss %.6f, at step %" PRId64, s->best_val_loss, s->best_step);
   }
+  if (k->config->train.precision == PRECISION_FP16) {
+    log_line("  loss scale %.17g, %" PRId64 " steps without overflow", s->loss_scale, s->good_steps);
+  }
   log_line("  training data %s", s->train_digest);
 }
 

@@ -15,15 +15,16 @@ enum { FORMAT_VERSION = 1 };
 
 /* How good the run looked when it was evaluated says nothing on where it is, and changes with eval.interval. */
 const state_field ckpt_state_fields[STATE_FIELDS] = {
-    {"step", FIELD_INT, offsetof(run_state, step), true},
-    {"updates", FIELD_INT, offsetof(run_state, updates), true},
-    {"sequences", FIELD_INT, offsetof(run_state, sequences), true},
-    {"tokens", FIELD_INT, offsetof(run_state, tokens), true},
-    {"loss_scale", FIELD_REAL, offsetof(run_state, loss_scale), true},
-    {"best_val_loss", FIELD_REAL, offsetof(run_state, best_val_loss), false},
-    {"best_step", FIELD_INT, offsetof(run_state, best_step), false},
-    {"val_loss", FIELD_REAL, offsetof(run_state, val_loss), false},
-    {"train_digest", FIELD_TEXT, offsetof(run_state, train_digest), true},
+    {"step", FIELD_INT, offsetof(run_state, step), true, false},
+    {"updates", FIELD_INT, offsetof(run_state, updates), true, false},
+    {"sequences", FIELD_INT, offsetof(run_state, sequences), true, false},
+    {"tokens", FIELD_INT, offsetof(run_state, tokens), true, false},
+    {"loss_scale", FIELD_REAL, offsetof(run_state, loss_scale), true, false},
+    {"good_steps", FIELD_INT, offsetof(run_state, good_steps), true, true},
+    {"best_val_loss", FIELD_REAL, offsetof(run_state, best_val_loss), false, false},
+    {"best_step", FIELD_INT, offsetof(run_state, best_step), false, false},
+    {"val_loss", FIELD_REAL, offsetof(run_state, val_loss), false, false},
+    {"train_digest", FIELD_TEXT, offsetof(run_state, train_digest), true, false},
 };
 
 static const void *field_at(const run_state *s, const state_field *f) {
@@ -59,6 +60,10 @@ status ckpt_state_write(hid_t file, const run_state *s) {
 
 static status read_field(hid_t group, const char *path, run_state *s, const state_field *f) {
   void *at = (char *)s + f->offset;
+  if (f->added && H5Aexists(group, f->name) == 0) {
+    *(int64_t *)at = 0;
+    return STATUS_OK;
+  }
   if (f->kind == FIELD_INT) {
     return hdf_get_int(group, path, f->name, at);
   }
@@ -81,7 +86,8 @@ status ckpt_state_read(hid_t file, const char *path, run_state *s) {
   }
   H5Gclose(group);
   TRY(result);
-  if (s->step < 0 || s->updates < 0 || s->updates > s->step || s->sequences < 0 || s->tokens < 0) {
+  if (s->step < 0 || s->updates < 0 || s->updates > s->step || s->sequences < 0 || s->tokens < 0 || s->good_steps < 0 ||
+      s->good_steps > s->step || !(s->loss_scale > 0)) {
     DAMAGED(path, "its state makes no sense (step %" PRId64 ", updates %" PRId64 ", sequences %" PRId64 ")", s->step,
             s->updates, s->sequences);
   }
@@ -94,7 +100,8 @@ void ckpt_state_digest(const run_state *s, char text[DIGEST_TEXT]) {
   for (int i = 0; i < STATE_FIELDS; i++) {
     const state_field *f = &ckpt_state_fields[i];
     char value[FIELD_VALUE];
-    if (f->identity) {
+    bool absent = f->added && *(const int64_t *)field_at(s, f) == 0;
+    if (f->identity && !absent) {
       length +=
           (size_t)snprintf(lines + length, sizeof lines - length, "%s = %s\n", f->name, ckpt_state_value(s, f, value));
     }

@@ -94,6 +94,10 @@ typedef struct {
     double grad_clip; /* 0: off */
     double label_smoothing;
     config_precision precision;
+    int64_t loss_scale;      /* fp16; a power of two, 0: dynamic */
+    int64_t loss_scale_init; /* powers of two */
+    int64_t loss_scale_growth_interval;
+    int64_t loss_scale_min, loss_scale_max;
     config_recompute recompute;
   } train;
   struct {

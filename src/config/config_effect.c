@@ -87,6 +87,23 @@ static const char *model_no_effect(const config_model *m, const config_key *k) {
   return NULL;
 }
 
+static const char *loss_scale_no_effect(const config *c, const config_key *k) {
+  switch (c->train.precision) {
+    case PRECISION_FP16:
+      break;
+    case PRECISION_AUTO:
+      return "train.precision is auto, which is bf16 or fp32";
+    case PRECISION_BF16:
+      return "train.precision is bf16";
+    case PRECISION_TF32:
+      return "train.precision is tf32";
+    default:
+      return "train.precision is fp32";
+  }
+  bool dynamic = c->train.loss_scale == 0;
+  return dynamic || strcmp(k->name, "loss_scale") == 0 ? NULL : "train.loss_scale is a fixed number";
+}
+
 #undef IS
 #define IS(field) (k->offset == offsetof(config, field))
 
@@ -97,6 +114,9 @@ const char *config_no_effect(const config *c, int i) {
   }
   if (strcmp(k->section, "eval") == 0 && (c->data.val == NULL || c->data.val[0] == '\0')) {
     return "data.val is not given";
+  }
+  if (strncmp(k->name, "loss_scale", 10) == 0) {
+    return loss_scale_no_effect(c, k);
   }
   if (IS(train.max_steps) && c->train.tokens_target > 0) {
     return "train.tokens_target decides";

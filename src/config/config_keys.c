@@ -73,6 +73,7 @@ static const config_choice transports[] = {
 };
 
 #define BILLION INT64_C(1000000000)
+#define LARGEST_LOSS_SCALE (INT64_C(1) << 40)
 
 #define COMMON(s, n, kind_, initial_, change_, meaning_)                                                      \
   .section = #s, .name = #n, .kind = kind_, .offset = offsetof(config, s.n), .initial = initial_, .unit = "", \
@@ -115,7 +116,8 @@ const config_key config_keys[] = {
          "Folder of the run: resolved config, log, metrics, checkpoints. Must be given; each run has its own."),
     INTEGER(run, seed, "1337", 0, INT64_MAX, "", CHANGE_REFUSE,
             "Key of all randomness: initial weights, order of the data, dropout."),
-    CHOICE(run, device, "auto", devices, CHANGE_WARN, "Engine that computes. auto: cuda where a GPU is found, otherwise cpu."),
+    CHOICE(run, device, "auto", devices, CHANGE_WARN,
+           "Engine that computes. auto: cuda where a GPU is found, otherwise cpu."),
     TEXT(
         run, resume, "auto", false, CHANGE_FREE,
         "auto: continue from the newest whole checkpoint in run.dir, or start when there is none; never: start; or the "
@@ -225,7 +227,21 @@ const config_key config_keys[] = {
     REAL(train, grad_clip, "1", 0, 1e9, "", CHANGE_WARN,
          "Largest norm of the gradient over all tensors. 0: no clipping."),
     FRACTION(train, label_smoothing, "0", CHANGE_WARN, "Weight of the uniform distribution in the training loss."),
-    CHOICE(train, precision, "auto", precisions, CHANGE_REFUSE, "Arithmetic of the model. auto: bf16 on a GPU, fp32 on the CPU. Master weights, moments and gradient sums are fp32."),
+    CHOICE(train, precision, "auto", precisions, CHANGE_REFUSE,
+           "Arithmetic of the model. auto: bf16 on a GPU, fp32 on the CPU. Master weights, moments and gradient sums "
+           "are fp32."),
+    INTEGER_OR(
+        train, loss_scale, "dynamic", 0, 1, LARGEST_LOSS_SCALE, "", CHANGE_WARN,
+        "fp16: what gradients are multiplied with while they are computed, a power of two. dynamic: halved after a "
+        "step whose gradient overflows (its update is skipped), doubled after loss_scale_growth_interval good ones."),
+    INTEGER(train, loss_scale_init, "65536", 1, LARGEST_LOSS_SCALE, "", CHANGE_WARN,
+            "Dynamic loss scale: its start, a power of two."),
+    INTEGER(train, loss_scale_growth_interval, "2000", 1, BILLION, "steps", CHANGE_WARN,
+            "Dynamic loss scale: steps in a row without overflow after which it doubles."),
+    INTEGER(train, loss_scale_min, "1", 1, LARGEST_LOSS_SCALE, "", CHANGE_WARN,
+            "Dynamic loss scale: never below, a power of two."),
+    INTEGER(train, loss_scale_max, "16777216", 1, LARGEST_LOSS_SCALE, "", CHANGE_WARN,
+            "Dynamic loss scale: never above, a power of two."),
     CHOICE(
         train, recompute, "none", recomputes, CHANGE_FREE,
         "What the backward pass computes again to save memory: none; cheap: norm and activation outputs; block: whole "
@@ -250,13 +266,16 @@ const config_key config_keys[] = {
     CHOICE(
         parallel, strategy, "auto", strategies, CHANGE_FREE,
         "How ranks share the work. ddp: each has the whole model, gradients are summed. Results do not depend on it."),
-    CHOICE(parallel, transport, "auto", transports, CHANGE_FREE, "What carries gradients and weights between ranks. auto: nccl on GPUs, mpi on the CPU; mpi on GPUs goes through host memory."),
+    CHOICE(parallel, transport, "auto", transports, CHANGE_FREE,
+           "What carries gradients and weights between ranks. auto: nccl on GPUs, mpi on the CPU; mpi on GPUs goes "
+           "through host memory."),
 
     INTEGER(cpu, threads, "1", 1, 1024, "threads", CHANGE_WARN,
             "Threads of a rank on the CPU. Another number changes the last bits of results."),
 
     TEXT(gemm, plans, "auto", false, CHANGE_FREE,
-         "Table of the GPU's matrix products: which algorithm serves which shape. What it lacks is timed at start and added. "
+         "Table of the GPU's matrix products: which algorithm serves which shape. What it lacks is timed at start and "
+         "added. "
          "auto: psann/gemm_plans.txt in the cache folder. The same table gives the same bits."),
 };
 

@@ -182,6 +182,33 @@ static status resolve_schedule(config *c) {
   return STATUS_OK;
 }
 
+static status check_power_of_two(const char *name, int64_t value) {
+  if ((value & (value - 1)) != 0) {
+    int64_t below = 1;
+    while (below <= value / 2) {
+      below *= 2;
+    }
+    USER_ERROR("train.%s = %lld is not a power of two; the nearest ones are %lld and %lld", name, (long long)value,
+               (long long)below, (long long)(2 * below));
+  }
+  return STATUS_OK;
+}
+
+static status check_loss_scale(const config *c) {
+  int64_t init = c->train.loss_scale_init, least = c->train.loss_scale_min, most = c->train.loss_scale_max;
+  TRY(check_power_of_two("loss_scale", c->train.loss_scale)); /* 0, dynamic, passes */
+  TRY(check_power_of_two("loss_scale_init", init));
+  TRY(check_power_of_two("loss_scale_min", least));
+  TRY(check_power_of_two("loss_scale_max", most));
+  if (init < least || init > most) {
+    USER_ERROR(
+        "train.loss_scale_init = %lld is not between train.loss_scale_min = %lld and train.loss_scale_max = %lld; "
+        "change one of them",
+        (long long)init, (long long)least, (long long)most);
+  }
+  return STATUS_OK;
+}
+
 static status check_checkpoints(const config *c) {
   long long interval = c->checkpoint.interval;
   long long every = c->checkpoint.keep_every;
@@ -223,6 +250,7 @@ status config_resolve(config *c) {
   move_given(c);
   TRY(check_batch(c));
   TRY(resolve_schedule(c));
+  TRY(check_loss_scale(c));
   TRY(check_checkpoints(c));
   resolve_words(c);
   return STATUS_OK;

@@ -22,6 +22,7 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "engine/loss_scale.h"
 
 typedef enum { DTYPE_F32, DTYPE_F64, DTYPE_BF16, DTYPE_F16 } dtype;
 
@@ -39,7 +40,7 @@ typedef struct {
   int64_t updates;        /* updates applied before it */
   int64_t first_sequence; /* job-wide number of row 0 of the current micro-batch */
   double lr;
-  double loss_scale;   /* dlogits are multiplied by it; 1 but for fp16 */
+  double loss_scale;    /* dlogits are multiplied by it; 1 but for fp16. 0: the one that the engine keeps */
   double micro_batches; /* n: the summed gradient is divided by it */
 } step_state;
 
@@ -49,6 +50,8 @@ typedef struct {
   double grad_scale; /* what AdamW multiplies the summed gradient with: clip factor / (n · loss_scale) */
   double loss;       /* mean over the step's micro-batches */
   int64_t skip;      /* 1: loss or norm is not finite, the update is not applied */
+  double loss_scale; /* that the step's gradient was multiplied with */
+  loss_scaling next; /* what the engine keeps from here on */
 } step_result;
 
 /* Dropout with inverted scaling. The mask of element e of sequence s at site k is a function of (seed, s, k, e) alone: philox(seed,
@@ -326,6 +329,9 @@ typedef struct {
 
   status (*copy)(engine *e, stream_id s, copy_direction d, void *to, const void *from, size_t bytes);
   status (*fill_zero)(engine *e, stream_id s, void *p, size_t bytes);
+  /* The loss scale that the engine keeps from now on; before the first call it is fixed at 1. */
+  status (*set_loss_scale)(engine *e, const loss_scaling *s);
+  /* Between two calls of finish_norm a loss_scale of 0 means the same scale each time. */
   status (*set_step)(engine *e, const step_state *state);
   status (*get_result)(engine *e, step_result *result); /* of the last finish_norm; waits for it, not for what was issued since */
 
@@ -352,7 +358,8 @@ typedef struct {
   /* The update. n counts elements of type s. */
   status (*add)(engine *e, stream_id s, void *sum, const void *term, int64_t n); /* sum += term: a node of the tree */
   status (*leaf_squares)(engine *e, const void *grad, int64_t leaf, int64_t n_leaves, double *squares); /* fp64 sum of g² per leaf */
-  /* Sums squares and losses in index order in fp64; decides clipping and skipping; fills the engine's step_result. grad_clip 0: off. */
+  /* Sums squares and losses in index order in fp64; undoes the loss scale, then decides clipping and skipping; fills
+   * the engine's step_result; adapts the loss scale that the engine keeps. grad_clip 0: off. */
   status (*finish_norm)(engine *e, const double *squares, int64_t n_squares, const double *losses, int64_t n_losses, double grad_clip);
   status (*adamw)(engine *e, const adamw_args *a);
 } engine_ops;

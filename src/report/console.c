@@ -117,12 +117,15 @@ void console_start(const console_run *r) {
 }
 
 void console_step(const metrics_row *row, const console_pace *pace) {
-  char eta[32];
+  char eta[32], scale[48] = "";
+  if (!isnan(row->loss_scale)) {
+    snprintf(scale, sizeof scale, " loss_scale=%.17g", row->loss_scale);
+  }
   log_line(
-      "epoch=%lld step=%lld loss=%.4f ppl=%.3f lr=%.6g grad_norm=%.3f toks/step~%lld tok/s=%.0f done=%.1f%% eta=%s",
+      "epoch=%lld step=%lld loss=%.4f ppl=%.3f lr=%.6g grad_norm=%.3f toks/step~%lld tok/s=%.0f done=%.1f%% eta=%s%s",
       (long long)floor(row->epoch) + 1, (long long)row->step, row->loss, row->ppl, row->lr, row->grad_norm,
       (long long)pace->batch_tokens, pace->tok_s, 100.0 * (double)row->step / (double)pace->steps,
-      clock_duration(pace->eta, eta));
+      clock_duration(pace->eta, eta), scale);
 }
 
 enum { BAR = 24 };

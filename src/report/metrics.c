@@ -27,10 +27,11 @@ typedef struct {
 
 struct metrics {
   line_file json, csv;
+  bool loss_scale; /* the lines have it */
 };
 
-static const char csv_header[] =
-    "step,loss,ppl,lr,grad_norm,tok_s,step_ms,tokens,epoch,skipped,val_loss,val_ppl,val_bits_per_byte";
+#define CSV_HEADER "step,loss,ppl,lr,grad_norm,tok_s,step_ms,tokens,epoch,skipped,val_loss,val_ppl,val_bits_per_byte"
+static const char csv_header[] = CSV_HEADER, csv_header_fp16[] = CSV_HEADER ",loss_scale";
 
 /* The step of a line, or −1 when the line is torn or not ours. */
 static int64_t json_step(const char *line) {
@@ -49,13 +50,21 @@ static int commas(const char *line) {
   return count;
 }
 
-static int64_t csv_step(const char *line) {
-  if (strcmp(line, csv_header) == 0) {
+static int64_t csv_step_under(const char *header, const char *line) {
+  if (strcmp(line, header) == 0) {
     return 0;
   }
   char *end = NULL;
   long long step = strtoll(line, &end, 10);
-  return end != line && *end == ',' && commas(line) == commas(csv_header) ? (int64_t)step : -1;
+  return end != line && *end == ',' && commas(line) == commas(header) ? (int64_t)step : -1;
+}
+
+static int64_t csv_step(const char *line) {
+  return csv_step_under(csv_header, line);
+}
+
+static int64_t csv_step_fp16(const char *line) {
+  return csv_step_under(csv_header_fp16, line);
 }
 
 /* Copies the whole lines of steps ≤ last_step. */
@@ -180,20 +189,21 @@ static void line_file_close(line_file *f) {
   free(f->path);
 }
 
-status metrics_open(const char *folder, int64_t last_step, metrics **out) {
+status metrics_open(const char *folder, int64_t last_step, bool loss_scale, metrics **out) {
   metrics *m = NULL;
   TRY(memory_new(&m, 1, sizeof *m, "the metrics"));
   m->json.file = m->csv.file = -1;
+  m->loss_scale = loss_scale;
   status s = line_file_open(&m->json, folder, "metrics.jsonl", last_step > 0 ? last_step : -1, json_step);
   if (s == STATUS_OK) {
-    s = line_file_open(&m->csv, folder, "metrics.csv", last_step, csv_step);
+    s = line_file_open(&m->csv, folder, "metrics.csv", last_step, loss_scale ? csv_step_fp16 : csv_step);
   }
   if (s != STATUS_OK) {
     metrics_close(m);
     return s;
   }
   if (m->csv.size == 0) {
-    line_file_add(&m->csv, csv_header);
+    line_file_add(&m->csv, loss_scale ? csv_header_fp16 : csv_header);
   }
   *out = m;
   return STATUS_OK;
@@ -257,6 +267,9 @@ static void csv_add(metrics *m, const metrics_row *r) {
     used += snprintf(line + used, sizeof line - (size_t)used, ",%s",
                      isnan(validation[i]) ? "" : exact(validation[i], text));
   }
+  if (m->loss_scale) {
+    snprintf(line + used, sizeof line - (size_t)used, ",%s", exact(r->loss_scale, text));
+  }
   line_file_add(&m->csv, line);
 }
 
@@ -276,6 +289,9 @@ void metrics_step(metrics *m, const metrics_row *r) {
     add_exact(o, "val_loss", r->val_loss);
     add_exact(o, "val_ppl", r->val_ppl);
     add_exact(o, "val_bits_per_byte", r->val_bits_per_byte); /* null when the store does not know its bytes */
+  }
+  if (m->loss_scale) {
+    add_exact(o, "loss_scale", r->loss_scale);
   }
   json_add(m, o);
   csv_add(m, r);

@@ -23,21 +23,22 @@ typedef struct {
   double epoch;                                /* passes over the training store since the run began */
   bool skipped;                                /* loss or norm was not finite: the weights did not change */
   double val_loss, val_ppl, val_bits_per_byte; /* NaN: not evaluated after this step */
+  double loss_scale;                           /* that the step was computed with; NaN but in fp16 runs */
 } metrics_row;
 
 typedef struct metrics metrics;
 
 /* Opens both files of `folder` for appending; lines of steps after `last_step`, and torn ones, are dropped first (the
- * files are rewritten atomically). */
-status metrics_open(const char *folder, int64_t last_step, metrics **out);
+ * files are rewritten atomically). loss_scale: lines have that field, as the whole files of an fp16 run do. */
+status metrics_open(const char *folder, int64_t last_step, bool loss_scale, metrics **out);
 void metrics_close(metrics *m);
 
 /* What cannot be written now (a full disk) is kept and tried again with the next line; a warning says so once. A run
  * does not end for it. */
 void metrics_step(metrics *m, const metrics_row *row);
 
-/* An event: "start", "evaluation", "save", "skip", "stop", "warning". `numbers` are n (name, value) pairs; NULL and 0
- * when there are none. */
+/* An event: "start", "evaluation", "save", "skip", "loss_scale", "stop", "warning". `numbers` are n (name, value)
+ * pairs; NULL and 0 when there are none. */
 typedef struct {
   const char *name;
   double value;

@@ -71,26 +71,51 @@ static void show(loop *l, const metrics_row *row) {
   }
 }
 
+static void report_loss_scale(const loop *l, const step_outcome *o) {
+  double from = o->loss_scale, to = o->next_loss_scale;
+  if (to == from) {
+    return;
+  }
+  log_line("step %lld: loss scale %.17g -> %.17g%s", (long long)o->step, from, to,
+           to < from ? ", since the gradient overflowed; its update is skipped" : "");
+  if (l->t->metrics != NULL) {
+    const metrics_number numbers[] = {{"loss_scale_before", from}, {"loss_scale", to}};
+    metrics_event(l->t->metrics, o->step, "loss_scale", numbers, 2, "%s",
+                  to < from ? "halved after an overflow" : "doubled after steps without overflow");
+  }
+}
+
+static status give_up(const loop *l, const step_outcome *o) {
+  const config *c = l->t->c;
+  char scale[64] = "";
+  if (c->train.precision == PRECISION_FP16 && c->train.loss_scale > 0) {
+    snprintf(scale, sizeof scale, "train.loss_scale (%lld) or ", (long long)c->train.loss_scale);
+  }
+  FAIL(
+      "the loss or its gradient has not been finite for %d steps in a row, up to step %lld; lower %strain.lr (%g) and "
+      "continue from an earlier checkpoint in '%s', in "
+      "another run.dir, with run.resume = its path",
+      SKIPS_IN_A_ROW, (long long)o->step, scale, c->train.lr, l->t->checkpoints);
+}
+
+/* A step that is skipped while the loss scale still falls is no sign of a lost run. */
 static status check_skip(loop *l, const step_outcome *o) {
+  report_loss_scale(l, o);
   if (!o->skipped) {
     l->skips = 0;
     return STATUS_OK;
   }
-  l->skips++;
-  log_warning("step %lld: loss %g, gradient norm %g: not finite, so its update is skipped", (long long)o->step, o->loss,
-              o->grad_norm);
+  bool falling = o->next_loss_scale < o->loss_scale;
+  l->skips += !falling;
+  if (!falling || !isfinite(o->loss)) {
+    log_warning("step %lld: loss %g, gradient norm %g: not finite, so its update is skipped", (long long)o->step,
+                o->loss, o->grad_norm);
+  }
   if (l->t->metrics != NULL) {
     metrics_event(l->t->metrics, o->step, "skip", NULL, 0, "loss %g, gradient norm %g: the update is skipped", o->loss,
                   o->grad_norm);
   }
-  if (l->skips >= SKIPS_IN_A_ROW) {
-    FAIL(
-        "the loss or its gradient has not been finite for %d steps in a row, up to step %lld; lower train.lr (%g) and "
-        "continue from an earlier checkpoint in '%s', in "
-        "another run.dir, with run.resume = its path",
-        SKIPS_IN_A_ROW, (long long)o->step, l->t->c->train.lr, l->t->checkpoints);
-  }
-  return STATUS_OK;
+  return l->skips >= SKIPS_IN_A_ROW ? give_up(l, o) : STATUS_OK;
 }
 
 /* The lines of a step whose result is known; `val` is NULL when nothing was evaluated after it. */
@@ -102,6 +127,7 @@ static status report(loop *l, const step_outcome *o, const evaluation_result *va
   l->interval_busy += o->seconds;
   l->interval_steps++;
   l->loss = o->loss;
+  bool fp16 = l->t->c->train.precision == PRECISION_FP16;
   const metrics_row row = {.step = o->step,
                            .loss = o->loss,
                            .ppl = exp(o->loss),
@@ -114,7 +140,8 @@ static status report(loop *l, const step_outcome *o, const evaluation_result *va
                            .skipped = o->skipped,
                            .val_loss = val != NULL ? val->loss : NAN,
                            .val_ppl = val != NULL ? val->ppl : NAN,
-                           .val_bits_per_byte = val != NULL ? val->bits_per_byte : NAN};
+                           .val_bits_per_byte = val != NULL ? val->bits_per_byte : NAN,
+                           .loss_scale = fp16 ? o->loss_scale : NAN};
   if (l->t->metrics != NULL) {
     metrics_step(l->t->metrics, &row);
   }

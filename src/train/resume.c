@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "optim/loss_scale.h"
 
 /* What rank 0 tells the others. */
 typedef struct {
@@ -16,7 +17,8 @@ typedef struct {
 } start_point;
 
 static run_state fresh_state(const training *t) {
-  run_state s = {.loss_scale = 1, .best_val_loss = INFINITY, .best_step = -1, .val_loss = NAN};
+  run_state s = {
+      .loss_scale = loss_scaling_from(t->c).scale, .best_val_loss = INFINITY, .best_step = -1, .val_loss = NAN};
   snprintf(s.train_digest, sizeof s.train_digest, "%s", t->train_store->digest);
   return s;
 }

@@ -10,6 +10,7 @@
 #include "base/memory.h"
 #include "dist/transport.h"
 #include "engine/select.h"
+#include "optim/loss_scale.h"
 #include "report/version.h"
 #include "train/micro_batch.h"
 #include "train/plans.h"
@@ -25,9 +26,6 @@ static status read_config(training *t) {
   }
   TRY(config_resolve(t->c));
   TRY(engine_resolve(&t->c->run.device, &t->c->train.precision));
-  if (t->c->train.precision == PRECISION_FP16) {
-    USER_ERROR("train.precision = fp16 needs a loss scale that follows the gradients, which this version does not have; use bf16 (or auto)");
-  }
   return transport_resolve(t->d, t->c->run.device, engine_gpus(), &t->c->parallel.transport);
 }
 
@@ -215,6 +213,14 @@ static status allocate(training *t) {
   return STATUS_OK;
 }
 
+/* From here on the engine keeps it; the state has what a checkpoint needs. */
+static status start_loss_scale(training *t) {
+  loss_scaling s = loss_scaling_resumed(t->c, t->state.loss_scale, t->state.good_steps);
+  t->state.loss_scale = s.scale;
+  t->state.good_steps = s.good_steps;
+  return t->e->ops->set_loss_scale(t->e, &s);
+}
+
 static status write_config(const training *t) {
   char *text = NULL, *path = NULL;
   status s = config_text(t->c, &text);
@@ -243,7 +249,7 @@ static status open_files(training *t) {
   }
   TRY(write_config(t));
   TRY(write_system(t));
-  return metrics_open(t->c->run.dir, t->state.step, &t->metrics);
+  return metrics_open(t->c->run.dir, t->state.step, t->c->train.precision == PRECISION_FP16, &t->metrics);
 }
 
 status training_start(training *t) {
@@ -256,6 +262,7 @@ status training_start(training *t) {
   TRY(plans_share(t->d, t->e, &limits, t->c->gemm.plans));
   TRY(dist_agree(t->d, allocate(t)));
   TRY(resume_load(t));
+  TRY(dist_agree(t->d, start_loss_scale(t)));
   return dist_agree(t->d, open_files(t));
 }
 

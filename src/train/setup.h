@@ -36,6 +36,7 @@ typedef struct {
   int64_t step; /* 0: nothing to report */
   double loss, grad_norm, lr;
   bool skipped;
+  double loss_scale, next_loss_scale; /* of this step, and what it left to the next */
   double seconds;            /* of this step */
   int64_t tokens, sequences; /* consumed up to and with it */
 } step_outcome;

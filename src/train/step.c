@@ -16,7 +16,7 @@ static status set_step(training *t, int64_t first_sequence, double lr) {
                         .updates = t->state.updates,
                         .first_sequence = first_sequence,
                         .lr = lr,
-                        .loss_scale = t->state.loss_scale,
+                        .loss_scale = 0, /* the engine's own: it may have changed after the step before */
                         .micro_batches = (double)t->micro_batches};
   return t->e->ops->set_step(t->e, &s);
 }
@@ -68,6 +68,9 @@ status train_collect(training *t, step_outcome *outcome) {
   outcome->loss = r.loss;
   outcome->grad_norm = r.grad_norm;
   outcome->skipped = r.skip != 0;
+  outcome->loss_scale = r.loss_scale;
+  outcome->next_loss_scale = t->state.loss_scale = r.next.scale;
+  t->state.good_steps = r.next.good_steps;
   t->pending = (step_outcome){0};
   if (!outcome->skipped) {
     t->state.updates++;

@@ -132,6 +132,7 @@ fixture *fixture_new(uint64_t seed, int scale) {
                          .sequences = between(f, 0, INT64_MAX / 4),
                          .tokens = between(f, 0, INT64_MAX / 4),
                          .loss_scale = 1.0 / 3.0,
+                         .good_steps = between(f, 0, 1),
                          .best_val_loss = INFINITY,
                          .best_step = -1,
                          .val_loss = NAN};

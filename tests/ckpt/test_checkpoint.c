@@ -125,6 +125,39 @@ static void digest_tells_the_run(void **unused) {
   fixture_free(g);
 }
 
+/* Files from before there was a count of good steps lack the attribute. */
+static void remove_good_steps(const char *path) {
+  hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT), group = H5Gopen2(file, "state", H5P_DEFAULT);
+  assert_true(H5Adelete(group, "good_steps") >= 0);
+  assert_true(H5Gclose(group) >= 0 && H5Fclose(file) >= 0);
+}
+
+static void good_steps_may_be_missing(void **unused) {
+  fixture *f = fixture_new(test_random(&seed), 1);
+  char *folder = test_folder(), *path = fixture_path(folder, f->state.step), before[DIGEST_TEXT];
+  checkpoint *k;
+  f->state.good_steps = 0;
+  root_digest(f, folder, before);
+  remove_good_steps(path);
+  assert_ok(checkpoint_open(path, false, &k));
+  assert_int_equal(k->state.good_steps, 0);
+  assert_string_equal(k->digest, before);
+  checkpoint_close(k);
+  f->state.good_steps = 1; /* but not where it was written */
+  char after[DIGEST_TEXT];
+  root_digest(f, folder, after);
+  assert_string_not_equal(before, after);
+  assert_ok(checkpoint_open(path, false, &k));
+  assert_int_equal(k->state.good_steps, 1);
+  checkpoint_close(k);
+  remove_good_steps(path);
+  assert_fails(STATUS_USER_ERROR, "the digest of /state", checkpoint_open(path, false, &k));
+  fixture_remove(folder);
+  free(path);
+  free(folder);
+  fixture_free(f);
+}
+
 /* Two files of one state differ in /launch at most: object times are off and nothing is left undefined. */
 static void same_state_same_bytes(void **unused) {
   fixture *f = fixture_new(test_random(&seed), 1);
@@ -357,6 +390,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(round_trip),
       cmocka_unit_test(digest_tells_the_run),
+      cmocka_unit_test(good_steps_may_be_missing),
       cmocka_unit_test(same_state_same_bytes),
       cmocka_unit_test(other_models_are_refused),
       cmocka_unit_test(fp64_is_widened_on_load_and_refused_on_save),

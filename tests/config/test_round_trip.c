@@ -123,6 +123,13 @@ static void make_sound(config *c) {
   if (c->train.min_lr > c->train.lr) {
     restore(c, ROW_OF(train.min_lr));
   }
+  int64_t least = random_to(41), most = least + random_to(41 - least);
+  set(c, "train", "loss_scale_min", INT64_C(1) << least);
+  set(c, "train", "loss_scale_max", INT64_C(1) << most);
+  set(c, "train", "loss_scale_init", INT64_C(1) << (least + random_to(most - least + 1)));
+  if (c->train.loss_scale > 0) {
+    set(c, "train", "loss_scale", INT64_C(1) << random_to(41));
+  }
   set(c, "checkpoint", "keep_every", c->checkpoint.interval * random_to(3));
   if (m->base == BASE_TRANSFORMER ? m->mlp_activation == ACTIVATION_SINE : m->mlp_activation == ACTIVATION_RELU) {
     restore(c, ROW_OF(model.mlp_activation));

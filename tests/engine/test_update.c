@@ -63,6 +63,40 @@ static void test_finish_norm(void **state) {
   close_engine(e);
 }
 
+/* The engine's own scale: undone before the norm is judged, and adapted by every step. */
+static void test_loss_scale(void **state) {
+  (void)state;
+  engine *e = small_engine(DTYPE_F32, 1);
+  const loss_scaling s = {.scale = 0x1p40, .growth_interval = 2, .least = 0x1p38, .most = 0x1p39};
+  step_state step = {.step = 1, .lr = 0.1, .loss_scale = 1, .micro_batches = 4};
+  double squares = 12345.678, loss = 2, scaled;
+  step_result plain, r;
+  OK(e->ops->set_step(e, &step));
+  OK(e->ops->finish_norm(e, &squares, 1, &loss, 1, 2.0));
+  OK(e->ops->get_result(e, &plain));
+  assert_true(plain.loss_scale == 1 && plain.next.scale == 1); /* fixed until told otherwise */
+  OK(e->ops->set_loss_scale(e, &s));
+  const struct {
+    bool finite;
+    double scale, next;
+  } steps[] = {{false, 0x1p40, 0x1p39}, {false, 0x1p39, 0x1p38}, {false, 0x1p38, 0x1p38}, {true, 0x1p38, 0x1p38},
+               {true, 0x1p38, 0x1p39},  {true, 0x1p39, 0x1p39},  {true, 0x1p39, 0x1p39}};
+  step.loss_scale = 0;
+  for (int i = 0; i < 7; i++) {
+    OK(e->ops->set_step(e, &step)); /* as often as there are micro-batches */
+    OK(e->ops->set_step(e, &step));
+    scaled = steps[i].finite ? squares * steps[i].scale * steps[i].scale : INFINITY;
+    OK(e->ops->finish_norm(e, &scaled, 1, &loss, 1, 2.0));
+    OK(e->ops->get_result(e, &r));
+    assert_true(r.loss_scale == steps[i].scale && r.next.scale == steps[i].next && r.skip == !steps[i].finite);
+    assert_true(r.loss == plain.loss);
+    if (steps[i].finite) {
+      assert_true(r.grad_norm == plain.grad_norm && r.grad_scale * r.loss_scale == plain.grad_scale);
+    }
+  }
+  close_engine(e);
+}
+
 enum { UNIT = 40000 };
 
 static const optim_run runs[] = {
@@ -278,13 +312,10 @@ static void test_engine_itself(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_add_and_squares),
-      cmocka_unit_test(test_finish_norm),
-      cmocka_unit_test(test_adamw),
-      cmocka_unit_test(test_skipped_update),
-      cmocka_unit_test(test_mask_known_answer),
-      cmocka_unit_test(test_mask_counters),
-      cmocka_unit_test(test_engine_itself),
+      cmocka_unit_test(test_add_and_squares), cmocka_unit_test(test_finish_norm),
+      cmocka_unit_test(test_loss_scale),      cmocka_unit_test(test_adamw),
+      cmocka_unit_test(test_skipped_update),  cmocka_unit_test(test_mask_known_answer),
+      cmocka_unit_test(test_mask_counters),   cmocka_unit_test(test_engine_itself),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

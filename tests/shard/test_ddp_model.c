@@ -1,4 +1,5 @@
 /* A real model with dropout, trained a few steps over several ranks and on one: the same bits. */
+#include <math.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -24,6 +25,7 @@ typedef struct {
   weight_store *w;
   model_run *pass;
   double *losses; /* engine memory */
+  bool scaled;    /* by the engine's loss scale; otherwise by 1 */
   step_result results[STEPS + 1];
 } trainer;
 
@@ -73,7 +75,7 @@ static status train(trainer *t, int step) {
                         .updates = step - 1,
                         .first_sequence = ((step - 1) * N + micro_batch) * B,
                         .lr = 0.01,
-                        .loss_scale = 1,
+                        .loss_scale = t->scaled ? 0 : 1,
                         .micro_batches = N};
     TRY(t->e->ops->set_step(t->e, &state));
     TRY(ops->begin_micro_batch(t->w, j));
@@ -84,6 +86,24 @@ static status train(trainer *t, int step) {
   update_spec u = {.beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .grad_clip = 1};
   TRY(ops->finish(t->w, t->losses, &u));
   return t->e->ops->get_result(t->e, &t->results[step]);
+}
+
+/* A few attempts at a scale that overflows even fp32, on every rank alike, then the step at one that fits. */
+static status train_scaled(trainer *t, int step) {
+  const loss_scaling far_too_large = {.scale = 0x1p140, .growth_interval = 1, .least = 1, .most = 0x1p140},
+                     fitting = {.scale = ldexp(65536, step), .growth_interval = 1, .least = 1, .most = 0x1p24};
+  const step_result *r = &t->results[step];
+  TRY(t->e->ops->set_loss_scale(t->e, &far_too_large));
+  for (int i = 0; i < 3; i++) {
+    TRY(train(t, step));
+    REQUIRE(r->skip == 1 && r->loss_scale == ldexp(0x1p140, -i) && r->next.scale == r->loss_scale / 2,
+            "attempt %d: skip %lld, loss scale %g, then %g", i, (long long)r->skip, r->loss_scale, r->next.scale);
+  }
+  TRY(t->e->ops->set_loss_scale(t->e, &fitting));
+  TRY(train(t, step));
+  REQUIRE(r->loss_scale == fitting.scale && r->next.scale == 2 * fitting.scale, "loss scale %g, then %g", r->loss_scale,
+          r->next.scale);
+  return STATUS_OK;
 }
 
 static void stop(trainer *t) {
@@ -99,7 +119,9 @@ static void stop(trainer *t) {
 
 static status compare(trainer *one, trainer *many) {
   for (int step = 1; step <= STEPS; step++) {
-    REQUIRE(memcmp(&one->results[step], &many->results[step], sizeof(step_result)) == 0,
+    const step_result *x = &one->results[step], *y = &many->results[step];
+    REQUIRE(x->loss == y->loss && x->grad_norm == y->grad_norm && x->skip == y->skip &&
+                x->grad_scale * x->loss_scale == y->grad_scale * y->loss_scale,
             "step %d: loss %.17g and norm %.17g on one rank, %.17g and %.17g on %d", step, one->results[step].loss,
             one->results[step].grad_norm, many->results[step].loss, many->results[step].grad_norm, d.ranks);
     REQUIRE(!one->results[step].skip && one->results[step].grad_norm > 0, "step %d was skipped", step);
@@ -130,16 +152,20 @@ static status check(config_base base) {
   shape.dropout = 0.2;
   shape.wave_interleave = base == BASE_WAVERESNET;
   TRY(config_resolve_model(&shape));
-  trainer one = {0}, many = {0};
+  trainer one = {0}, many = {0}, scaled = {.scaled = true};
   TRY(start(&one, &alone, &shape));
   TRY(start(&many, &d, &shape));
+  TRY(start(&scaled, &d, &shape));
   for (int step = 1; step <= STEPS; step++) {
     TRY(train(&one, step));
     TRY(train(&many, step));
+    TRY(train_scaled(&scaled, step));
   }
   TRY(compare(&one, &many));
+  TRY(compare(&one, &scaled)); /* a power of two changes no bit, and an overflow leaves no trace */
   stop(&one);
   stop(&many);
+  stop(&scaled);
   return STATUS_OK;
 }
 

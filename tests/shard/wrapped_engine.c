@@ -44,6 +44,10 @@ static status fill_zero(engine *e, stream_id s, void *p, size_t bytes) {
   return real_of(e)->ops->fill_zero(real_of(e), s, p, bytes);
 }
 
+static status set_loss_scale(engine *e, const loss_scaling *s) {
+  return real_of(e)->ops->set_loss_scale(real_of(e), s);
+}
+
 static status set_step(engine *e, const step_state *state) {
   return real_of(e)->ops->set_step(real_of(e), state);
 }
@@ -86,6 +90,7 @@ status wrapped_engine_create(dtype state, bool narrow, wrapped_engine **out) {
       .synchronize = synchronize,
       .copy = copy,
       .fill_zero = fill_zero,
+      .set_loss_scale = set_loss_scale,
       .set_step = set_step,
       .get_result = get_result,
       .add = add,

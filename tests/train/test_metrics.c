@@ -16,6 +16,7 @@
 enum { LIMIT = 1 << 24 };
 
 static char folder[64];
+static bool with_loss_scale;
 
 static int make_folder(void **state) {
   strcpy(folder, "/tmp/psann_metrics_XXXXXX");
@@ -58,12 +59,13 @@ static metrics_row row_of(int64_t step) {
                        .skipped = step % 7 == 0,
                        .val_loss = step % 5 == 0 ? random_number() : NAN,
                        .val_ppl = step % 5 == 0 ? random_number() : NAN,
-                       .val_bits_per_byte = NAN};
+                       .val_bits_per_byte = NAN,
+                       .loss_scale = NAN};
 }
 
 static metrics *opened(int64_t last_step) {
   metrics *m;
-  assert_int_equal(metrics_open(folder, last_step, &m), STATUS_OK);
+  assert_int_equal(metrics_open(folder, last_step, with_loss_scale, &m), STATUS_OK);
   return m;
 }
 
@@ -154,6 +156,37 @@ static void test_values_that_are_not_finite(void **state) {
   free(csv);
 }
 
+/* The files of an fp16 run, across a resume. */
+static void test_loss_scale_column(void **state) {
+  with_loss_scale = true;
+  metrics *m = opened(0);
+  metrics_row row = row_of(1);
+  row.loss_scale = 65536;
+  metrics_step(m, &row);
+  row = row_of(2);
+  metrics_step(m, &row);
+  metrics_close(m);
+  m = opened(1);
+  row = row_of(2);
+  row.loss_scale = 0x1p40;
+  metrics_step(m, &row);
+  metrics_close(m);
+  with_loss_scale = false;
+  char *json = content("metrics.jsonl"), *csv = content("metrics.csv");
+  const char *ends[] = {",loss_scale", ",65536", ",1099511627776"};
+  int i = 0;
+  for (char *line = strtok(csv, "\n"); line != NULL; line = strtok(NULL, "\n"), i++) {
+    assert_true(i < 3);
+    assert_string_equal(line + strlen(line) - strlen(ends[i]), ends[i]);
+  }
+  assert_int_equal(i, 3);
+  cJSON *object = cJSON_Parse(strtok(json, "\n"));
+  assert_true(cJSON_GetObjectItem(object, "loss_scale")->valuedouble == 65536);
+  cJSON_Delete(object);
+  free(json);
+  free(csv);
+}
+
 static void append(const char *name, const char *text) {
   FILE *f = fopen(path_of(name), "a");
   fputs(text, f);
@@ -203,7 +236,7 @@ static void test_full_disk(void **state) {
 
 static void test_folder_that_is_missing(void **state) {
   metrics *m = NULL;
-  assert_int_equal(metrics_open("/nonexistent/folder", 0, &m), STATUS_USER_ERROR);
+  assert_int_equal(metrics_open("/nonexistent/folder", 0, false, &m), STATUS_USER_ERROR);
   assert_non_null(strstr(status_message(), "/nonexistent/folder"));
 }
 
@@ -211,6 +244,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_numbers_are_exact, make_folder, remove_folder),
       cmocka_unit_test_setup_teardown(test_values_that_are_not_finite, make_folder, remove_folder),
+      cmocka_unit_test_setup_teardown(test_loss_scale_column, make_folder, remove_folder),
       cmocka_unit_test_setup_teardown(test_resume_drops_later_and_torn_lines, make_folder, remove_folder),
       cmocka_unit_test_setup_teardown(test_full_disk, make_folder, remove_folder),
       cmocka_unit_test(test_folder_that_is_missing),

@@ -22,6 +22,7 @@ typedef struct {
   int threads;
   step_state step;
   step_result result;
+  loss_scaling scaling;
   unsigned char *scratch;
   size_t scratch_size;
   rope_table rope;
@@ -56,6 +57,7 @@ status cpu_wait(engine *e, stream_id s, int event);
 status cpu_synchronize(engine *e);
 status cpu_copy(engine *e, stream_id s, copy_direction d, void *to, const void *from, size_t bytes);
 status cpu_fill_zero(engine *e, stream_id s, void *p, size_t bytes);
+status cpu_set_loss_scale(engine *e, const loss_scaling *s);
 status cpu_set_step(engine *e, const step_state *state);
 status cpu_get_result(engine *e, step_result *result);
 

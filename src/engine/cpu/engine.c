@@ -146,8 +146,17 @@ status cpu_fill_zero(engine *e, stream_id s, void *p, size_t bytes) {
   return STATUS_OK;
 }
 
+status cpu_set_loss_scale(engine *e, const loss_scaling *s) {
+  cpu_of(e)->scaling = *s;
+  return STATUS_OK;
+}
+
 status cpu_set_step(engine *e, const step_state *state) {
-  cpu_of(e)->step = *state;
+  cpu_engine *cpu = cpu_of(e);
+  cpu->step = *state;
+  if (state->loss_scale == 0) {
+    cpu->step.loss_scale = cpu->scaling.scale;
+  }
   return STATUS_OK;
 }
 
@@ -172,6 +181,7 @@ status engine_cpu_create_variant(const engine_variant *variant, int threads, uin
   TRY(memory_new(&cpu, 1, sizeof *cpu, "the CPU engine"));
   cpu->threads = threads;
   cpu->step = (step_state){.step = 1, .loss_scale = 1, .micro_batches = 1};
+  cpu->scaling = (loss_scaling){.scale = 1};
   cpu->base.ops = variant->ops;
   cpu->base.compute = cpu->base.state = variant->compute;
   cpu->base.seed = seed;

@@ -15,6 +15,7 @@ const engine_ops ENGINE_NAME(engine_cpu_ops) = {
     .synchronize = cpu_synchronize,
     .copy = cpu_copy,
     .fill_zero = cpu_fill_zero,
+    .set_loss_scale = cpu_set_loss_scale,
     .set_step = cpu_set_step,
     .get_result = cpu_get_result,
     .embed_forward = ENGINE_NAME(embed_forward),

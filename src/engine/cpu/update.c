@@ -52,11 +52,15 @@ status ENGINE_NAME(finish_norm)(engine *e, const double *squares, int64_t n_squa
   double norm = sqrt(total) * scale;
   double clip = grad_clip > 0 ? fmin(1.0, grad_clip / (norm + 1e-6)) : 1.0;
   loss /= (double)n_losses;
+  bool finite = isfinite(norm) && isfinite(loss);
+  loss_scaling_after(&cpu->scaling, finite);
   cpu->result = (step_result){
       .grad_norm = norm,
       .grad_scale = clip * scale,
       .loss = loss,
-      .skip = !(isfinite(norm) && isfinite(loss)),
+      .skip = !finite,
+      .loss_scale = cpu->step.loss_scale,
+      .next = cpu->scaling,
   };
   return STATUS_OK;
 }
