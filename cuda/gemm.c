@@ -9,7 +9,7 @@
 #include "base/memory.h"
 #include "check.h"
 
-enum { CANDIDATES = 48, TIMINGS = 5, ALGO_WORDS = 8, PLAN_LIMIT = 256 };
+enum { CANDIDATES = 48, TIMINGS = 5, ALGO_WORDS = 8, PLAN_LIMIT = 1024 };
 
 /* What a plan belongs to. */
 typedef struct {
