@@ -209,6 +209,20 @@ static status plan_session(session *s, throughput_job *job, const dist *d) {
   return STATUS_OK;
 }
 
+/* Files may differ from host to host. */
+static status compare_configs(const session *s, const dist *d) {
+  for (int i = 0; i < s->n; i++) {
+    char *text = NULL;
+    status made = dist_agree(d, config_text(s->list[i].c, &text));
+    status same = made == STATUS_OK ? dist_same(d, "the config of a model", text) : made;
+    free(text);
+    if (same != STATUS_OK) {
+      return status_prefix(same, "model '%s'", s->list[i].model);
+    }
+  }
+  return STATUS_OK;
+}
+
 static status start(session *s, const throughput_job *job, const dist *d) {
   system_read(&s->machine);
   TRY(machine_peak_measure(s->list[0].c, d, &s->peak));
@@ -235,6 +249,7 @@ static status measure_all(session *s, const throughput_job *job, const dist *d, 
 static status run(session *s, throughput_job *job, const dist *d) {
   int measured;
   TRY(dist_agree(d, plan_session(s, job, d)));
+  TRY(compare_configs(s, d));
   TRY(start(s, job, d));
   TRY(measure_all(s, job, d, &measured));
   report_table(s->rows, s->n);
