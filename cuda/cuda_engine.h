@@ -23,4 +23,8 @@ int cuda_device_count(void);
 /* Free memory of a GPU in bytes; 0 when it can't be told. */
 double cuda_memory_free(int device);
 
+/* PCI address of a GPU, as NVML takes it ("00000000:1B:00.0"), into text (at least 32 bytes); "" when it can't be told.
+ */
+void cuda_bus_address(int device, char *text);
+
 #endif

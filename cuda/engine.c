@@ -107,6 +107,12 @@ int cuda_device_count(void) {
   return cudaGetDeviceCount(&n) == cudaSuccess ? n : 0;
 }
 
+void cuda_bus_address(int device, char *text) {
+  if (cudaDeviceGetPCIBusId(text, 32, device) != cudaSuccess) {
+    text[0] = 0;
+  }
+}
+
 double cuda_memory_free(int device) {
   size_t available = 0, total = 0;
   return cudaSetDevice(device) == cudaSuccess && cudaMemGetInfo(&available, &total) == cudaSuccess ? (double)available

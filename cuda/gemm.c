@@ -21,7 +21,7 @@ enum {
   ROUNDS = 5,
   TIMINGS = 4,
   ALGO_WORDS = 8,
-  PLAN_LIMIT = 256
+  PLAN_LIMIT = 1024
 };
 
 /* What a plan belongs to. */

@@ -223,6 +223,10 @@ static status cuda_head_logits(engine *base, const head_logits_args *a) {
   return STATUS_OK;
 }
 
+static status cuda_head_forward(engine *base, const head_forward_args *a) {
+  return product((cuda_engine *)base, GEMM_FORWARD, a->N, a->Vp, a->D, a->x, a->weight, a->logits, NULL, false);
+}
+
 void layer_operations(engine_ops *ops) {
   ops->embed_forward = cuda_embed_forward;
   ops->embed_backward = cuda_embed_backward;
@@ -242,4 +246,5 @@ void layer_operations(engine_ops *ops) {
   ops->head_train = cuda_head_train;
   ops->head_eval = cuda_head_eval;
   ops->head_logits = cuda_head_logits;
+  ops->head_forward = cuda_head_forward;
 }

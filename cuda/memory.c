@@ -28,6 +28,7 @@ status cuda_alloc(engine *base, size_t bytes, const char *what, void **out) {
   cudaError_t error = cudaMalloc(out, bytes);
   if (error != cudaSuccess) {
     char text[32];
+    cudaGetLastError(); /* said here: the next launch must not find it */
     FAIL("the GPU has no %s for %s (%s); use a smaller train.micro_batch or train.recompute = block",
          memory_text((double)bytes, text), what, cudaGetErrorString(error));
   }

@@ -6,8 +6,8 @@ typedef struct {
   int64_t n, m, k;
 } product_shape;
 
-/* The products of one training pass, as the operations above make them. */
-static int products_of(const engine_limits *l, product_shape *out) {
+/* The products of one training pass, as the operations of layers.c make them. */
+static int products_of_training(const engine_limits *l, product_shape *out) {
   int64_t N = l->B * l->T, layers[][2] = {{3 * l->D, l->D}, {l->D, l->D}, {l->M, l->D}, {l->D, l->M}},
           tail = N % l->chunk;
   int n = 0;
@@ -26,6 +26,17 @@ static int products_of(const engine_limits *l, product_shape *out) {
   return n;
 }
 
+static int products_of(const engine_limits *l, product_shape *out) {
+  int n = l->B * l->T > 0 ? products_of_training(l, out) : 0;
+  if (l->logits > 0) {
+    out[n++] = (product_shape){GEMM_FORWARD, l->logits_chunk, l->Vp, l->D};
+    if (l->logits % l->logits_chunk != 0) {
+      out[n++] = (product_shape){GEMM_FORWARD, l->logits % l->logits_chunk, l->Vp, l->D};
+    }
+  }
+  return n;
+}
+
 static status cuda_tune(engine *base, const engine_limits *l) {
   cuda_engine *e = (cuda_engine *)base;
   product_shape shapes[24];
@@ -34,8 +45,9 @@ static status cuda_tune(engine *base, const engine_limits *l) {
   for (int i = 0; i < n; i++) {
     const product_shape *s = &shapes[i];
     int64_t left = s->n * s->k, right = s->m * s->k;
+    dtype type = s->kind == GEMM_WEIGHT_GRAD ? base->state : base->compute;
     most = larger(most, larger(left, right));
-    result = larger(result, s->n * s->m);
+    result = larger(result, s->n * s->m * (int64_t)dtype_size(type));
   }
   void *left = NULL, *right = NULL, *out = NULL;
   status done = cuda_alloc(base, (size_t)most * dtype_size(base->compute), "the timing of products", &left);
@@ -43,7 +55,7 @@ static status cuda_tune(engine *base, const engine_limits *l) {
     done = cuda_alloc(base, (size_t)most * dtype_size(base->compute), "the timing of products", &right);
   }
   if (done == STATUS_OK) {
-    done = cuda_alloc(base, (size_t)result * sizeof(float), "the timing of products", &out);
+    done = cuda_alloc(base, (size_t)result, "the timing of products", &out);
   }
   launch la = launch_of(e);
   if (done == STATUS_OK &&

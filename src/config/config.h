@@ -160,6 +160,11 @@ status config_set(config *c, const char *section, const char *name, const char *
  * the store and the plan say them. Call once, after all keys are in. */
 status config_resolve(config *c);
 
+/* The same for programs that measure a model and train nothing. What the config says about run folder, stores, the
+ * run's length and its batch is put aside: a run of `steps` steps of `micro_batches` micro-batches, without warm-up.
+ * train.micro_batch must be given. */
+status config_resolve_measured(config *c, int64_t steps, int64_t micro_batches);
+
 /* The checks and resolutions that concern [model] alone: for parity cases. */
 status config_resolve_model(config_model *m);
 
@@ -178,6 +183,7 @@ void config_markdown(FILE *out);
 /* Names of enum values, for messages and reports. */
 const char *config_base_name(config_base b);
 const char *config_precision_name(config_precision p);
+const char *config_recompute_name(config_recompute r);
 const char *config_strategy_name(config_strategy s);
 
 #endif

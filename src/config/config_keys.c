@@ -325,6 +325,10 @@ const char *config_precision_name(config_precision p) {
   return choice_name(precisions, (int)p);
 }
 
+const char *config_recompute_name(config_recompute r) {
+  return choice_name(recomputes, (int)r);
+}
+
 const char *config_strategy_name(config_strategy s) {
   return choice_name(strategies, (int)s);
 }

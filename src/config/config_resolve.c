@@ -1,5 +1,6 @@
 /* Relations between keys, and the values that follow from others. */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "config/config_keys.h"
@@ -237,13 +238,12 @@ static void move_given(config *c) {
   }
 }
 
-status config_resolve(config *c) {
+static status resolve_values(config *c) {
   if (c->model.base == BASE_WAVERESNET && c->model.wave_replace && !c->model.wave_interleave) {
     USER_ERROR(
         "model.wave_replace = true needs model.wave_interleave = true: alone it leaves blocks without MLP and "
         "convolution");
   }
-  TRY(check_required(c));
   TRY(resolve_length(c));
   TRY(check_given(c));
   TRY(config_resolve_model(&c->model));
@@ -254,4 +254,37 @@ status config_resolve(config *c) {
   TRY(check_checkpoints(c));
   resolve_words(c);
   return STATUS_OK;
+}
+
+status config_resolve(config *c) {
+  TRY(check_required(c));
+  return resolve_values(c);
+}
+
+static void put_aside(config *c, int row) {
+  free(c->given[row]);
+  c->given[row] = NULL;
+}
+
+status config_resolve_measured(config *c, int64_t steps, int64_t micro_batches) {
+  int64_t sequences, tokens;
+  REQUIRE(steps > 0 && micro_batches > 0, "%lld steps of %lld micro-batches", (long long)steps,
+          (long long)micro_batches);
+  if (c->train.micro_batch == 0) {
+    USER_ERROR("train.micro_batch is not given, and what is measured should not depend on what is free; give it");
+  }
+  if (__builtin_mul_overflow(c->train.micro_batch, micro_batches, &sequences) ||
+      __builtin_mul_overflow(sequences, c->data.seq_len, &tokens)) {
+    USER_ERROR(
+        "train.micro_batch = %lld sequences of data.seq_len = %lld tokens on %lld ranks are more than can be counted; "
+        "lower one",
+        (long long)c->train.micro_batch, (long long)c->data.seq_len, (long long)micro_batches);
+  }
+  put_aside(c, ROW_OF(train.tokens_target));
+  put_aside(c, ROW_OF(train.warmup_steps));
+  c->train.tokens_target = 0;
+  c->train.warmup_steps = 0;
+  c->train.max_steps = steps;
+  c->train.batch_tokens = tokens;
+  return resolve_values(c);
 }

@@ -94,7 +94,7 @@ void host_batch_free(host_batch *b) {
 }
 
 /* Stable radix sort of the row numbers by token, 11 bits a pass, as many passes as the largest token needs. */
-static void sort_rows(host_batch *b) {
+void host_batch_sort(host_batch *b) {
   enum { DIGIT = 11, BUCKETS = 1 << DIGIT };
   int64_t rows = b->B * b->T;
   uint32_t largest = 0;
@@ -149,8 +149,16 @@ status sampler_load(const sampler *s, int64_t first, host_batch *b) {
   for (int64_t row = 0; row < b->B; row++) {
     TRY(load_row(s->store, sampler_window(s, first + row) * s->T, s->T, row, b));
   }
-  sort_rows(b);
+  host_batch_sort(b);
   return STATUS_OK;
+}
+
+static status load_windows(const void *context, int64_t first, host_batch *b) {
+  return sampler_load(context, first, b);
+}
+
+batch_source sampler_source(const sampler *s) {
+  return (batch_source){load_windows, s};
 }
 
 int64_t eval_windows(const token_store *store, int64_t T) {
@@ -168,6 +176,6 @@ status eval_load(const token_store *store, int64_t first, host_batch *b) {
     }
     TRY(load_row(store, count > 0 ? window * b->T : 0, count, row, b));
   }
-  sort_rows(b);
+  host_batch_sort(b);
   return STATUS_OK;
 }

@@ -40,6 +40,19 @@ void host_batch_free(host_batch *b);
 /* Sequences first … first + B − 1. */
 status sampler_load(const sampler *s, int64_t first, host_batch *b);
 
+/* Fills `order` from `tokens`: rows sorted by (token, row). */
+void host_batch_sort(host_batch *b);
+
+/* Where a step's micro-batches come from: load(context, first, b) fills b with sequences first … first + B − 1 of the
+ * job. */
+typedef struct {
+  status (*load)(const void *context, int64_t first, host_batch *b);
+  const void *context;
+} batch_source;
+
+/* The windows of `s`, which must outlive the source. */
+batch_source sampler_source(const sampler *s);
+
 /* Evaluation in file order: rows hold windows first … first + B − 1 of the store, the last one cut at the store's end;
  * what doesn't exist has label −1 (token 0). Windows 0 … eval_windows − 1 predict every token of the store but the
  * first, each once.

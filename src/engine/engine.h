@@ -282,6 +282,14 @@ typedef struct {
   void *logits; /* s (N, V) out */
 } head_logits_args;
 
+/* One product, logits = x weightᵀ, in the compute type and with the padding's columns: the cheapest way to have every logit written once. */
+typedef struct {
+  int64_t N, D, Vp;
+  const void *x;      /* c (N, D) */
+  const void *weight; /* c (Vp, D) */
+  void *logits;       /* c (N, Vp) out */
+} head_forward_args;
+
 /* A run of elements of a unit that are treated alike by the optimizer; runs are sorted and don't overlap, what lies between them is padding. */
 typedef struct {
   int64_t first, count;
@@ -307,6 +315,8 @@ typedef struct engine engine;
 /* The largest shapes that will be asked for, so that scratch is allocated once. */
 typedef struct {
   int64_t B, T, D, H, M, V, Vp, chunk;
+  int64_t logits, logits_chunk; /* rows that head_forward is asked for, in all and at a time; only `tune` reads them, and
+                                   times nothing else when B·T = 0 */
 } engine_limits;
 
 typedef struct {
@@ -354,6 +364,7 @@ typedef struct {
   status (*head_train)(engine *e, const head_train_args *a);
   status (*head_eval)(engine *e, const head_eval_args *a);
   status (*head_logits)(engine *e, const head_logits_args *a);
+  status (*head_forward)(engine *e, const head_forward_args *a);
 
   /* The update. n counts elements of type s. */
   status (*add)(engine *e, stream_id s, void *sum, const void *term, int64_t n); /* sum += term: a node of the tree */

@@ -21,6 +21,15 @@ double engine_gpu_memory_free(int gpu) {
 #endif
 }
 
+void engine_gpu_address(int gpu, char *text) {
+  text[0] = 0;
+#ifdef PSANN_CUDA
+  cuda_bus_address(gpu, text);
+#else
+  (void)gpu;
+#endif
+}
+
 static status resolve_device(config_device *device) {
   if (*device == DEVICE_AUTO) {
     *device = engine_gpus() > 0 ? DEVICE_CUDA : DEVICE_CPU;

@@ -80,3 +80,22 @@ status model_initial(const model *m, int unit_index, uint64_t seed, int64_t firs
   }
   return STATUS_OK;
 }
+
+status model_initial_parallel(const model *m, int unit_index, uint64_t seed, int64_t first, int64_t count, int threads,
+                              float *values) {
+  enum { PIECE = 1 << 12 }; /* elements: many a thread, since vectors and padding cost nothing */
+  if (threads <= 1 || count <= PIECE) {
+    return model_initial(m, unit_index, seed, first, count, values);
+  }
+  TRY(model_initial(m, unit_index, seed, first, PIECE, values)); /* on this thread, which keeps the message */
+  status worst = STATUS_OK;
+#pragma omp parallel for num_threads(threads) schedule(dynamic) reduction(max : worst)
+  for (int64_t at = PIECE; at < count; at += PIECE) {
+    int64_t n = count - at < PIECE ? count - at : PIECE;
+    status s = model_initial(m, unit_index, seed, first + at, n, values + at);
+    worst = s > worst ? s : worst;
+  }
+  REQUIRE(worst == STATUS_OK, "initial values of elements %lld + %lld of unit %d, which do not exist", (long long)first,
+          (long long)count, unit_index);
+  return STATUS_OK;
+}

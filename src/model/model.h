@@ -83,6 +83,10 @@ const tensor *model_tensor(const model *m, const char *name, int *unit_index);
 /* Initial values of elements [first, first + count) of a unit, padding included (zero). */
 status model_initial(const model *m, int unit_index, uint64_t seed, int64_t first, int64_t count, float *values);
 
+/* The same bits on `threads` threads: values are counted, so any split gives them. */
+status model_initial_parallel(const model *m, int unit_index, uint64_t seed, int64_t first, int64_t count, int threads,
+                              float *values);
+
 /* A micro-batch in engine memory. */
 typedef struct {
   const int32_t *tokens; /* (N) */
@@ -118,6 +122,11 @@ status model_eval(model_run *r, weight_source *w, const model_batch *batch, doub
 
 /* Forward; logits in engine memory, state type, (B·T, V). */
 status model_logits(model_run *r, weight_source *w, const int32_t *tokens, void *logits);
+
+/* Forward, embedding to logits, for measuring; logits in engine memory, compute type, (rows, vocab_padded). Every logit
+ * is written once: all rows by one product when rows ≥ B·T, otherwise `rows` at a time, each chunk over the one before.
+ */
+status model_forward(model_run *r, weight_source *w, const int32_t *tokens, void *logits, int64_t rows);
 
 /* Generation: keys and values of B rows of at most `capacity` positions, and what the temporal convolution needs of its
  * past. */

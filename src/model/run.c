@@ -113,3 +113,18 @@ status model_logits(model_run *r, weight_source *w, const int32_t *tokens, void 
          .weight = head.matrices, .logits = logits);
   return w->release(w, (int)c->n_layers + 1);
 }
+
+status model_forward(model_run *r, weight_source *w, const int32_t *tokens, void *logits, int64_t rows) {
+  const pass *p = &r->b.p;
+  const config_model *c = &p->m->config;
+  size_t width = (size_t)c->d_model * dtype_size(p->e->compute);
+  unit_weights head;
+  REQUIRE(rows > 0, "a chunk of %lld rows of logits", (long long)rows);
+  TRY(forward_only(r, w, tokens, &head));
+  for (int64_t first = 0; first < p->N; first += rows) {
+    ENGINE(p->e, head_forward, .N = p->N - first < rows ? p->N - first : rows, .D = c->d_model,
+           .Vp = p->m->vocab_padded, .x = (const char *)r->b.final.y + (size_t)first * width, .weight = head.matrices,
+           .logits = logits);
+  }
+  return w->release(w, (int)c->n_layers + 1);
+}

@@ -110,7 +110,7 @@ static cJSON *command_line(int argc, char **argv) {
   return array;
 }
 
-status system_write(const char *path, const system_facts *f, const dist *d, const char *engine, int argc, char **argv) {
+struct cJSON *system_object(const system_facts *f, const dist *d, const char *engine, int argc, char **argv) {
   char started[32];
   cJSON *o = cJSON_CreateObject();
   cJSON_AddStringToObject(o, "started", clock_utc(started));
@@ -118,7 +118,9 @@ status system_write(const char *path, const system_facts *f, const dist *d, cons
   cJSON_AddStringToObject(o, "host", d->host);
   cJSON_AddNumberToObject(o, "ranks", d->ranks);
   cJSON_AddNumberToObject(o, "hosts", d->hosts);
-  cJSON_AddStringToObject(o, "engine", engine);
+  if (engine != NULL) {
+    cJSON_AddStringToObject(o, "engine", engine);
+  }
   cJSON_AddStringToObject(o, "cpu", f->cpu);
   cJSON_AddNumberToObject(o, "cores", f->machine_cores);
   cJSON_AddNumberToObject(o, "memory_bytes", f->memory_total);
@@ -133,6 +135,11 @@ status system_write(const char *path, const system_facts *f, const dist *d, cons
   for (int i = 0; i < n; i++) {
     cJSON_AddStringToObject(libraries, l[i].name, l[i].version);
   }
+  return o;
+}
+
+status system_write(const char *path, const system_facts *f, const dist *d, const char *engine, int argc, char **argv) {
+  cJSON *o = system_object(f, d, engine, argc, argv);
   char *json = cJSON_Print(o);
   char *text = NULL;
   cJSON_Delete(o);

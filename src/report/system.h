@@ -16,6 +16,9 @@ typedef struct {
 
 void system_read(system_facts *f);
 
+/* The object of system.json, a cJSON * that the caller deletes; NULL without memory. `engine` may be NULL. */
+struct cJSON *system_object(const system_facts *f, const dist *d, const char *engine, int argc, char **argv);
+
 /* Writes system.json: host, CPU, memory, OS, ranks, engine, program version, commit, build, libraries, command line,
  * start time. */
 status system_write(const char *path, const system_facts *f, const dist *d, const char *engine, int argc, char **argv);

@@ -5,6 +5,7 @@
  */
 #include "shard/replicated.h"
 
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -341,11 +342,19 @@ static status allocate(replicated *s, int unit_index) {
   return parts == 0 ? STATUS_OK : e->ops->alloc(e, state_bytes(s, parts), "gradient exchange", &u->parts);
 }
 
+/* This rank's share of the processors that it may run on. */
+static int initial_threads(const dist *d) {
+  int threads = omp_get_num_procs() / d->local_ranks, most = omp_get_max_threads();
+  threads = threads < most ? threads : most;
+  return threads > 1 ? threads : 1;
+}
+
 static status initialise(replicated *s, int unit_index, uint64_t seed, float *values) {
+  int threads = initial_threads(s->base.d);
   int64_t count = unit_of(s, unit_index)->count;
   for (int64_t first = 0; first < count; first += INITIAL_CHUNK) {
     int64_t n = count - first < INITIAL_CHUNK ? count - first : INITIAL_CHUNK;
-    TRY(model_initial(s->base.m, unit_index, seed, first, n, values));
+    TRY(model_initial_parallel(s->base.m, unit_index, seed, first, n, threads, values));
     TRY(upload_weights(s, unit_index, first, values, DTYPE_F32, n));
   }
   return STATUS_OK;

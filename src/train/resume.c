@@ -16,10 +16,12 @@ typedef struct {
   int64_t micro_batch; /* of the checkpoint; 0: none */
 } start_point;
 
-static run_state fresh_state(const training *t) {
+run_state training_fresh_state(const training *t) {
   run_state s = {
       .loss_scale = loss_scaling_from(t->c).scale, .best_val_loss = INFINITY, .best_step = -1, .val_loss = NAN};
-  snprintf(s.train_digest, sizeof s.train_digest, "%s", t->train_store->digest);
+  if (t->train_store != NULL) {
+    snprintf(s.train_digest, sizeof s.train_digest, "%s", t->train_store->digest);
+  }
   return s;
 }
 
@@ -80,7 +82,7 @@ static status find_on_first_rank(training *t, start_point *start) {
 }
 
 status resume_find(training *t) {
-  start_point start = {.state = fresh_state(t)};
+  start_point start = {.state = training_fresh_state(t)};
   if (!t->request->plan_only) {
     TRY(dist_agree(t->d, file_join(&t->checkpoints, t->c->run.dir, "checkpoints")));
     TRY(dist_agree(t->d, t->d->rank == 0 ? find_on_first_rank(t, &start) : STATUS_OK));

@@ -25,6 +25,10 @@ static status read_config(training *t) {
     TRY(config_override(t->c, t->request->overrides[i]));
   }
   TRY(config_resolve(t->c));
+  return training_resolve(t);
+}
+
+status training_resolve(training *t) {
   TRY(engine_resolve(&t->c->run.device, &t->c->train.precision));
   return transport_resolve(t->d, t->c->run.device, engine_gpus(), &t->c->parallel.transport);
 }
@@ -81,6 +85,7 @@ static status open_stores(training *t) {
         (long long)c->model.vocab_size, c->data.train, (long long)t->train_store->vocab_size,
         (long long)t->train_store->vocab_size);
   }
+  t->batches = sampler_source(&t->order);
   return sampler_init(&t->order, t->train_store, c->data.seq_len, (uint64_t)c->run.seed);
 }
 
@@ -118,6 +123,14 @@ static size_t batch_bytes(const training *t) {
   return (size_t)(t->c->train.micro_batch * t->c->data.seq_len) * sizeof(int32_t);
 }
 
+double training_memory_available(const training *t) {
+  if (t->c->run.device != DEVICE_CUDA) {
+    return t->machine.memory_available / t->d->local_ranks;
+  }
+  int sharing = (t->d->local_ranks + engine_gpus() - 1) / engine_gpus();
+  return engine_gpu_memory_free(t->d->local_rank % engine_gpus()) / sharing;
+}
+
 /* What weight_store_create, model_run_create, evaluation_create and the buffers below will take. */
 static void make_plan(training *t) {
   const config *c = t->c;
@@ -133,11 +146,7 @@ static void make_plan(training *t) {
   }
   plan_add(&t->plan, "scratch", (double)t->e->ops->scratch_bytes(t->e, &limits));
   plan_add(&t->plan, "tokens", 3.0 * (double)batch_bytes(t));
-  t->memory_available = t->machine.memory_available / t->d->local_ranks;
-  if (c->run.device == DEVICE_CUDA) {
-    int sharing = (t->d->local_ranks + engine_gpus() - 1) / engine_gpus();
-    t->memory_available = engine_gpu_memory_free(t->d->local_rank % engine_gpus()) / sharing;
-  }
+  t->memory_available = training_memory_available(t);
 }
 
 static status compare_memory(const training *t) {
@@ -166,6 +175,14 @@ static status check_ranks(const training *t) {
   return STATUS_OK;
 }
 
+status training_build(training *t) {
+  TRY(dist_agree(t->d, build_model(t)));
+  TRY(dist_same(t->d, "the engine", t->e->description)); /* unlike processors round differently */
+  TRY(check_ranks(t));
+  make_plan(t);
+  return STATUS_OK;
+}
+
 status training_open(training *t, const train_request *request, const dist *d) {
   memset(t, 0, sizeof *t);
   t->request = request;
@@ -182,11 +199,7 @@ status training_open(training *t, const train_request *request, const dist *d) {
     t->c->train.micro_batch = micro_batch_auto(t->c->train.batch_tokens, t->c->data.seq_len);
   }
   TRY(resume_check(t));
-  TRY(dist_agree(d, build_model(t)));
-  TRY(dist_same(d, "the engine", t->e->description)); /* unlike processors round differently */
-  TRY(check_ranks(t));
-  make_plan(t);
-  return STATUS_OK;
+  return training_build(t);
 }
 
 status training_check_memory(const training *t) {
@@ -252,7 +265,7 @@ static status open_files(training *t) {
   return metrics_open(t->c->run.dir, t->state.step, t->c->train.precision == PRECISION_FP16, &t->metrics);
 }
 
-status training_start(training *t) {
+status training_allocate(training *t) {
   if (t->d->ranks > 1) {
     TRY(dist_agree(t->d, transport_create(t->d, t->c->parallel.transport, t->e, &t->exchange)));
   }
@@ -260,7 +273,11 @@ status training_start(training *t) {
   engine_limits limits;
   model_limits(t->m, t->e, spec.B, spec.T, &limits);
   TRY(plans_share(t->d, t->e, &limits, t->c->gemm.plans));
-  TRY(dist_agree(t->d, allocate(t)));
+  return dist_agree(t->d, allocate(t));
+}
+
+status training_start(training *t) {
+  TRY(training_allocate(t));
   TRY(resume_load(t));
   TRY(dist_agree(t->d, start_loss_scale(t)));
   return dist_agree(t->d, open_files(t));

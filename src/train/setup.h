@@ -56,6 +56,7 @@ typedef struct {
   model_run *pass;
   evaluation *eval;
   sampler order;
+  batch_source batches; /* windows of train_store in that order, or what the caller of training_build chose */
   host_batch host;
   void *tokens, *labels, *rows; /* int32 (B·T), engine memory */
   double *losses;               /* one per local micro-batch, engine memory */
@@ -72,6 +73,25 @@ typedef struct {
   double counted;       /* clock: up to here time belongs to steps whose result was read */
   metrics *metrics;     /* rank 0 */
 } training;
+
+/* The three stages below are what training_open and training_start share with programs that measure a step without a
+ * run folder, stores and checkpoints. They go by t->d, t->machine and the resolved t->c; without stores t->batches says
+ * where tokens come from. Collective. */
+
+/* Device, precision and transport of t->c. */
+status training_resolve(training *t);
+
+/* State before the first step; the store's digest is left empty without a store. */
+run_state training_fresh_state(const training *t);
+
+/* Model, engine and memory plan. Nothing large is allocated. */
+status training_build(training *t);
+
+/* Exchange, plans of the matrix products, weights and buffers. */
+status training_allocate(training *t);
+
+/* Bytes that this rank may take of its device, its share where ranks share one; 0: not known. */
+double training_memory_available(const training *t);
 
 /* Config, ranks, stores, run folder, checkpoint to resume from, model, plan. Nothing large is allocated. With plan_only
  * no folder is made and no checkpoint is looked for. */

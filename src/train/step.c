@@ -5,7 +5,7 @@
 static status load_batch(training *t, int64_t first_sequence) {
   engine *e = t->e;
   size_t bytes = (size_t)(t->host.B * t->host.T) * sizeof(int32_t);
-  TRY(sampler_load(&t->order, first_sequence, &t->host));
+  TRY(t->batches.load(t->batches.context, first_sequence, &t->host));
   TRY(e->ops->copy(e, STREAM_MAIN, COPY_TO_ENGINE, t->tokens, t->host.tokens, bytes));
   TRY(e->ops->copy(e, STREAM_MAIN, COPY_TO_ENGINE, t->labels, t->host.labels, bytes));
   return e->ops->copy(e, STREAM_MAIN, COPY_TO_ENGINE, t->rows, t->host.order, bytes);

@@ -145,6 +145,45 @@ static void test_eval(void **state) {
   free_all();
 }
 
+/* The padding's columns are written too; all others are what head_logits gives. */
+static void check_forward(dtype type, int64_t N, int64_t D, int64_t V) {
+  engine_limits limits = limits_of(1, N, D, 1, 4, V);
+  engine *e = open_engine(type, 1, &limits);
+  int64_t Vp = limits.Vp;
+  double *x = random_doubles(N * D, 1), *weight = random_doubles(Vp * D, 1);
+  size_t size = dtype_size(type);
+  void *logits = zeros((size_t)(N * V), size), *padded = zeros((size_t)(N * Vp), size);
+  const void *xs = type == DTYPE_F64 ? (void *)x : to_floats(x, N * D);
+  const void *weights = type == DTYPE_F64 ? (void *)weight : to_floats(weight, Vp * D);
+  head_logits_args l = {.N = N, .D = D, .V = V, .Vp = Vp, .x = xs, .weight = weights, .logits = logits};
+  head_forward_args f = {.N = N, .D = D, .Vp = Vp, .x = xs, .weight = weights, .logits = padded};
+  OK(e->ops->head_logits(e, &l));
+  OK(e->ops->head_forward(e, &f));
+  double tolerance = type == DTYPE_F64 ? 1e-12 : 1e-4;
+  for (int64_t row = 0; row < N; row++) {
+    for (int64_t v = 0; v < Vp; v++) {
+      double wanted = dot(x + row * D, weight + v * D, D);
+      int64_t at = row * Vp + v, narrow = row * V + v;
+      double got = type == DTYPE_F64 ? ((double *)padded)[at] : (double)((float *)padded)[at];
+      assert_true(fabs(got - wanted) < tolerance);
+      if (v < V) {
+        double other = type == DTYPE_F64 ? ((double *)logits)[narrow] : (double)((float *)logits)[narrow];
+        assert_true(fabs(got - other) < tolerance);
+      }
+    }
+  }
+  close_engine(e);
+  free_all();
+}
+
+static void test_forward(void **state) {
+  (void)state;
+  check_forward(DTYPE_F64, 1, 1, 1);
+  check_forward(DTYPE_F64, 67, 5, 41);
+  check_forward(DTYPE_F32, 13, 9, 131);
+  check_forward(DTYPE_F32, 3, 33, 257);
+}
+
 typedef struct {
   engine *e;
   int64_t B, T, D, V;
@@ -217,6 +256,6 @@ static void test_embed(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_train), cmocka_unit_test(test_eval),
-                                     cmocka_unit_test(test_embed)};
+                                     cmocka_unit_test(test_forward), cmocka_unit_test(test_embed)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -152,6 +152,29 @@ static void test_any_range(void **unused) {
   model_free(m);
 }
 
+/* Threads split the work, not the values. */
+static void test_threads(void **unused) {
+  uint64_t seed = test_seed();
+  model *m = create("d_model=96 n_heads=2 n_layers=1 d_mlp=130 vocab_size=301 base=respsann sine_freq_init_std=0.3");
+  for (int u = 0; u < m->n_units; u++) {
+    float *all = unit_values(m, u, seed);
+    for (int threads = 1; threads <= 7; threads += 3) {
+      int64_t first = random_below(m->units[u].count), count = m->units[u].count - first;
+      float *part = test_malloc((size_t)count * sizeof(float));
+      memset(part, 0xff, (size_t)count * sizeof(float));
+      GOOD(model_initial_parallel(m, u, seed, first, count, threads, part));
+      assert_memory_equal(part, all + first, (size_t)count * sizeof(float));
+      test_free(part);
+    }
+    test_free(all);
+  }
+  int64_t count = m->units[0].count;
+  float *room = test_malloc((size_t)(count + 1) * sizeof(float));
+  assert_int_not_equal(model_initial_parallel(m, 0, seed, 0, count + 1, 3, room), STATUS_OK);
+  test_free(room);
+  model_free(m);
+}
+
 /* Layers, tensors and seeds differ from one another; padding is zero; a tensor does not depend on what else the model
  * has. */
 static void test_independence(void **unused) {
@@ -188,10 +211,8 @@ static void test_independence(void **unused) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_distributions),
-      cmocka_unit_test(test_sine),
-      cmocka_unit_test(test_any_range),
-      cmocka_unit_test(test_independence),
+      cmocka_unit_test(test_distributions), cmocka_unit_test(test_sine),         cmocka_unit_test(test_any_range),
+      cmocka_unit_test(test_threads),       cmocka_unit_test(test_independence),
   };
   return cmocka_run_group_tests_name("model init", tests, NULL, NULL);
 }

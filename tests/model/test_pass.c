@@ -179,6 +179,46 @@ static void test_recompute(void **unused) {
   }
 }
 
+/* ---- forward for measuring ---- */
+
+/* All rows at once, and in chunks: after the pass the buffer holds the last chunk. */
+static void test_forward(void **unused) {
+  const int64_t B = 2, T = 37, N = B * T, V = 61;
+  model *m = NULL;
+  engine *e;
+  config_model c = make_config("d_model=24 n_heads=2 n_layers=2 d_mlp=37 vocab_size=61 base=respsann");
+  GOOD(model_create(&c, "", &m));
+  GOOD(engine_cpu_create(DTYPE_F64, 1, 1, &e));
+  int64_t Vp = m->vocab_padded;
+  run_spec spec = {.B = B, .T = T, .training = false};
+  model_run *r;
+  GOOD(model_run_create(m, e, &spec, &r));
+  test_source *s = test_source_create(m, e, test_seed());
+  test_batch *b = test_batch_create(e, B, T, V);
+  double *narrow = engine_new(e, (size_t)(N * V) * sizeof(double)),
+         *wide = engine_new(e, (size_t)(N * Vp) * sizeof(double));
+  GOOD(model_logits(r, &s->source, b->batch.tokens, narrow));
+  const int64_t chunks[] = {N, N + 5, 20, 1};
+  for (size_t i = 0; i < sizeof chunks / sizeof *chunks; i++) {
+    int64_t first = (N - 1) / chunks[i] * chunks[i];
+    memset(wide, 0xff, (size_t)(N * Vp) * sizeof(double));
+    GOOD(model_forward(r, &s->source, b->batch.tokens, wide, chunks[i]));
+    test_source_check_released(s);
+    for (int64_t row = first; row < N; row++) {
+      for (int64_t v = 0; v < V; v++) {
+        assert_true(fabs(wide[(row - first) * Vp + v] - narrow[row * V + v]) < 1e-12);
+      }
+    }
+  }
+  e->ops->free(e, narrow);
+  e->ops->free(e, wide);
+  test_batch_free(b);
+  test_source_free(s);
+  model_run_free(r);
+  e->ops->destroy(e);
+  model_free(m);
+}
+
 /* ---- causality ---- */
 
 static void logits_of(model_run *r, test_source *s, test_batch *b, void *logits, double *host, int64_t n) {
@@ -416,6 +456,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_gradients),  cmocka_unit_test(test_recompute), cmocka_unit_test(test_causality),
       cmocka_unit_test(test_evaluation), cmocka_unit_test(test_dropout),   cmocka_unit_test(test_memory),
+      cmocka_unit_test(test_forward),
   };
   return cmocka_run_group_tests_name("model pass", tests, NULL, NULL);
 }

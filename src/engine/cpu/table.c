@@ -36,6 +36,7 @@ const engine_ops ENGINE_NAME(engine_cpu_ops) = {
     .head_train = ENGINE_NAME(head_train),
     .head_eval = ENGINE_NAME(head_eval),
     .head_logits = ENGINE_NAME(head_logits),
+    .head_forward = ENGINE_NAME(head_forward),
     .add = ENGINE_NAME(update_add),
     .leaf_squares = ENGINE_NAME(leaf_squares),
     .finish_norm = ENGINE_NAME(finish_norm),

@@ -1,0 +1,71 @@
+/* Measures what the programs do on this machine: psann_bench COMMAND, alone or under mpirun. */
+#include <stdio.h>
+#include <string.h>
+
+#include "bench/throughput.h"
+#include "dist/dist.h"
+#include "report/version.h"
+
+static const char usage[] =
+    "usage: [mpirun -np N] psann_bench COMMAND [options]\n"
+    "\n"
+    "  throughput    speed, MFU, memory and power of training and of forward alone, for the bench models\n"
+    "\n"
+    "  psann_bench COMMAND --help    options of a command\n"
+    "  psann_bench --version         what this build is\n";
+
+static void show(const dist *d, const char *text) {
+  if (d->rank == 0) {
+    printf("%s%s", text, text[strlen(text) - 1] == '\n' ? "" : "\n");
+  }
+}
+
+static status command_throughput(int argc, char **argv, const dist *d) {
+  throughput_job job;
+  const char *print;
+  char *overrides[argc];
+  status s = throughput_arguments(argc, argv, overrides, &job, &print);
+  if (s == STATUS_OK && print != NULL) {
+    show(d, print);
+  } else if (s == STATUS_OK) {
+    s = throughput_run(&job, d);
+  }
+  throughput_free(&job);
+  return s;
+}
+
+static const struct {
+  const char *name;
+  status (*run)(int argc, char **argv, const dist *d);
+} commands[] = {{"throughput", command_throughput}};
+
+static status run(int argc, char **argv, const dist *d) {
+  const char *name = argc < 2 ? "" : argv[1];
+  if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
+    show(d, usage);
+    return STATUS_OK;
+  }
+  if (strcmp(name, "--version") == 0) {
+    show(d, version_text());
+    return STATUS_OK;
+  }
+  for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+    if (strcmp(name, commands[i].name) == 0) {
+      return commands[i].run(argc, argv, d);
+    }
+  }
+  if (argc < 2) {
+    USER_ERROR("no command is given; choose throughput (psann_bench --help)");
+  }
+  USER_ERROR("there is no command '%s'; choose throughput (psann_bench --help)", name);
+}
+
+int main(int argc, char **argv) {
+  dist d;
+  status s = dist_start(&argc, &argv, &d);
+  if (s == STATUS_OK) {
+    s = run(argc, argv, &d);
+  }
+  dist_end(&d, s);
+  return s;
+}
