@@ -21,7 +21,7 @@ double tolerance_of(const rounding *r, const precision_spec *p) {
     return 1e-12;
   }
   /* The largest of many rounding errors, of values several times the root mean square; sums err by a random walk. */
-  return 12 * (r->stored * p->storage + r->fed * p->product) + 4 * p->sum * (8 + sqrt((double)r->terms));
+  return 12 * (r->stored * p->storage + r->fed * p->product) + 6 * p->sum * (8 + sqrt((double)r->terms));
 }
 
 typedef struct {
