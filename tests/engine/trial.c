@@ -274,10 +274,10 @@ static bool check_buffer(const trial_buffer *b, const char *host, size_t size, i
   const char *name = b->name ? b->name : label;
   int64_t before = first_written(host, 0, FRONT), after = first_written(host, FRONT + size, FRONT + size + BACK);
   if (before >= 0) {
-    print_error("%s: written %lld bytes before its start\n", name, (long long)(FRONT - before));
+    print_error("%s: written to from %lld bytes before its start on\n", name, (long long)(FRONT - before));
   }
   if (after >= 0) {
-    print_error("%s: written %lld bytes past its end\n", name, (long long)((size_t)after - FRONT - size));
+    print_error("%s: written to from %lld bytes past its end on\n", name, (long long)((size_t)after - FRONT - size));
   }
   bool kept = b->given == NULL || memcmp(host + FRONT, b->given, size) == 0;
   if (!kept) {
