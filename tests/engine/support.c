@@ -30,9 +30,15 @@ static uint64_t test_seed(void) {
   return seed;
 }
 
+static uint32_t counter, random_stream;
+
 static philox_block next_block(void) {
-  static uint32_t counter;
-  return philox(test_seed(), PHILOX_DATA, counter++, 0, 0, 0);
+  return philox(test_seed(), PHILOX_DATA, counter++, random_stream, 0, 0);
+}
+
+void restart_random(uint32_t stream) {
+  counter = 0;
+  random_stream = stream;
 }
 
 double uniform(double lo, double hi) {
@@ -44,6 +50,15 @@ double normal(void) {
   philox_block b = next_block();
   double u = philox_uniform53(b.x[0], b.x[1]), v = philox_uniform53(b.x[2], b.x[3]);
   return sqrt(-2 * log(u)) * cos(6.283185307179586 * v);
+}
+
+double bell(void) {
+  philox_block b = next_block();
+  double sum = 0;
+  for (int i = 0; i < 4; i++) {
+    sum += (double)b.x[i] * 0x1p-32 - 0.5;
+  }
+  return sum * sqrt(3);
 }
 
 int64_t below(int64_t n) {

@@ -24,6 +24,10 @@ void check_status(status s, const char *call, const char *file, int line);
 double uniform(double lo, double hi);
 double normal(void);
 int64_t below(int64_t n);
+/* Mean 0, deviation 1, never beyond 2·sqrt(3): quicker than normal(). */
+double bell(void);
+/* The numbers of another stream of the same seed, from its start, so that a case gets the same inputs on its own. */
+void restart_random(uint32_t stream);
 
 /* An engine prepared for shapes up to these; dropout seed fixed. */
 engine *open_engine(dtype compute, int threads, const engine_limits *limits);
