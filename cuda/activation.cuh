@@ -3,7 +3,7 @@
 
 #include <math.h>
 
-#include "device.cuh"
+#include "exp2.cuh"
 #include "engine/engine.h"
 
 // The nearest integer of x, |x| < 2^22, as the float k and as the low bits of n: the addition rounds at the units.

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "base/philox.h"
+#include "exp2.cuh"
 
 enum { WARP = 32 };
 
@@ -110,15 +111,6 @@ __device__ __forceinline__ float sum_partials(const float *partial, int blocks, 
 }
 
 enum { PARTS = 32 }; /* of sum_partials in the kernels that end a column sum */
-
-// 2^x by the hardware, 2 units in the last place; results below the normal range become 0.
-__device__ __forceinline__ float exp2_fast(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
-constexpr float LOG2_E = 1.44269504f;
 
 // Philox4x32-10, as base/philox.h.
 __device__ __forceinline__ uint4 device_philox(uint64_t seed, uint32_t purpose, uint32_t c0, uint32_t c1, uint32_t c2,

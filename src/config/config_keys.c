@@ -276,7 +276,7 @@ const config_key config_keys[] = {
     TEXT(gemm, plans, "auto", false, CHANGE_FREE,
          "Table of the GPU's matrix products: which algorithm serves which shape. What it lacks is timed at start and "
          "added. "
-         "auto: psann/gemm_plans.txt in the cache folder. The same table gives the same bits."),
+         "auto: psann/gemm_plans_2.txt in the cache folder. The same table gives the same bits."),
 };
 
 const int config_n_keys = sizeof config_keys / sizeof config_keys[0];

@@ -18,9 +18,9 @@ static status table_path(const char *given, char **path) {
     return memory_format(path, "%s", given);
   }
   if (cache != NULL && cache[0] == '/') {
-    return memory_format(path, "%s/psann/gemm_plans.txt", cache);
+    return memory_format(path, "%s/psann/gemm_plans_2.txt", cache);
   }
-  return home != NULL && home[0] == '/' ? memory_format(path, "%s/.cache/psann/gemm_plans.txt", home) : STATUS_OK;
+  return home != NULL && home[0] == '/' ? memory_format(path, "%s/.cache/psann/gemm_plans_2.txt", home) : STATUS_OK;
 }
 
 static status read_table(engine *e, const char *path) {

@@ -5,7 +5,7 @@
 #include "dist/dist.h"
 #include "engine/engine.h"
 
-/* Rank 0 reads the table at `path` ("auto": psann/gemm_plans.txt in the user's cache folder), times what it lacks, and writes it back; all ranks then use its plans. Nothing happens on engines without a
+/* Rank 0 reads the table at `path` ("auto": psann/gemm_plans_2.txt in the user's cache folder), times what it lacks, and writes it back; all ranks then use its plans. Nothing happens on engines without a
  * choice. Collective. */
 status plans_share(const dist *d, engine *e, const engine_limits *limits, const char *path);
 

@@ -16,11 +16,29 @@ extern "C" {
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <ctime>
 #include <random>
 
 #define __device__
 #define __forceinline__ inline
+#define __noinline__
+static inline int __float_as_int(float x) {
+  int i;
+  std::memcpy(&i, &x, sizeof i);
+  return i;
+}
+static inline float __int_as_float(int i) {
+  float x;
+  std::memcpy(&x, &i, sizeof x);
+  return x;
+}
+struct float2 {
+  float x, y;
+};
+static inline float2 make_float2(float x, float y) {
+  return {x, y};
+}
 #include "activation.cuh"
 
 namespace {
@@ -64,9 +82,9 @@ struct sine_errors {
     if (std::fabs(angle) > FARTHEST)
       return;
     float s, c;
-    sincos_product(f, z, s, c);
+    sincos_product<false>(f, z, s, c);
     double exact = std::sin(angle);
-    forward.add(sin_product(f, z), exact, f, z);
+    forward.add(sin_product<false>(f, z), exact, f, z);
     sine.add(s, exact, f, z);
     cosine.add(c, std::cos(angle), f, z);
   }
@@ -108,9 +126,26 @@ void test_hard_angles(void **) {
   e.below();
 }
 
+// Beyond the fast path's range, and where a pack asks for the slow one.
+void test_far_angles(void **) {
+  worst e;
+  for (int i = 0; i < POINTS / 20; i++) {
+    float f = static_cast<float>(uniform(1, 30)), z = static_cast<float>(std::exp(uniform(std::log(1e3), 21)) / f);
+    double angle = static_cast<double>(f) * static_cast<double>(z);
+    float s, c;
+    sincos_product<true>(f, z, s, c);
+    e.add(s, std::sin(angle), f, z);
+    e.add(c, std::cos(angle), f, z);
+    e.add(sin_product<true>(f, z), std::sin(angle), f, z);
+    const sine_feature p[1] = {{1, f, 0}};
+    assert_true((any_far<ACT_SINE, 1>(p, {z})) == (f * z > SIN_LIMIT));
+  }
+  e.below("far", BOUND);
+}
+
 template <int DECAY>
 void check_derivatives() {
-  worst y, dz, dA, df, dd, envelope;
+  worst y, dz, dA, df, dd, db, envelope;
   for (int i = 0; i < POINTS / 10; i++) {
     sine_feature p = {static_cast<float>(uniform(0.1, 2)), static_cast<float>(uniform(0.1, 4)),
                       static_cast<float>(uniform(0.01, 3))};
@@ -118,20 +153,21 @@ void check_derivatives() {
     double g = DECAY == ACT_DECAY_ABS ? std::fabs(z) : DECAY == ACT_DECAY_RELU ? std::max(z, 0.0f) : 0;
     double slope = DECAY == ACT_DECAY_ABS ? (z > 0) - (z < 0) : DECAY == ACT_DECAY_RELU ? z > 0 : 0;
     double A = p.A, f = p.f, d = p.d, E = std::exp(-d * g), s = std::sin(f * z), c = std::cos(f * z);
-    act_slopes o = act_derivatives<ACT_SINE, DECAY>(p, z);
-    float value = act_value<ACT_SINE, DECAY>(p, z);
+    float sums[SUMS] = {}, slope_z = act_gradient<ACT_SINE, DECAY, false>(p, 1.0f, z, 1.0f, sums);
+    float value = act_value<ACT_SINE, DECAY, false>(p, z);
     envelope.add(sine_envelope<DECAY>(p.d, z), E, p.f, z);
-    y.add(o.y, A * E * s, p.f, z);
     y.add(value, A * E * s, p.f, z);
-    dz.add(o.z, A * E * (f * c - d * slope * s), p.f, z);
-    dA.add(o.A, E * s, p.f, z);
-    df.add(o.f, A * E * c * z, p.f, z);
-    dd.add(o.d, -g * A * E * s, p.f, z);
+    dz.add(slope_z, A * E * (f * c - d * slope * s), p.f, z);
+    dA.add(sums[SUM_VALUE], E * s, p.f, z);
+    df.add(p.A * sums[SUM_FREQUENCY], A * E * c * z, p.f, z);
+    dd.add(-p.A * sums[SUM_DAMPING], -g * A * E * s, p.f, z);
+    db.add(sums[SUM_BIAS], A * E * (f * c - d * slope * s), p.f, z);
   }
   // Each has up to A = 2, f = 4, |z| = 8 and a few roundings as factors of the sine's bound.
   envelope.below("envelope", BOUND);
   y.below("y", 3 * BOUND);
   dz.below("dy/dz", 16 * BOUND);
+  db.below("dy/db", 16 * BOUND);
   dA.below("dy/dA", 2 * BOUND);
   df.below("dy/df", 20 * BOUND);
   dd.below("dy/dd", 20 * BOUND);
@@ -149,12 +185,12 @@ void test_gelu_relu_and_softplus(void **) {
   for (int i = 0; i < POINTS / 10; i++) {
     float z = static_cast<float>(uniform(-8, 8));
     double phi = 0.5 * std::erfc(-z * 0.70710678118654752), density = 0.39894228040143268 * std::exp(-0.5 * z * z);
-    act_slopes o = act_derivatives<ACT_GELU, ACT_DECAY_NONE>(none, z);
-    value.add(act_value<ACT_GELU, ACT_DECAY_NONE>(none, z), z * phi, 0, z);
-    value.add(o.y, z * phi, 0, z);
-    slope.add(o.z, phi + z * density, 0, z);
-    assert_true((act_value<ACT_RELU, ACT_DECAY_NONE>(none, z) == std::max(z, 0.0f)));
-    assert_true((act_derivatives<ACT_RELU, ACT_DECAY_NONE>(none, z).z == (z > 0 ? 1.0f : 0.0f)));
+    float sums[SUMS] = {}, relu[SUMS] = {};
+    slope.add(act_gradient<ACT_GELU, ACT_DECAY_NONE, false>(none, 1.0f, z, 1.0f, sums), phi + z * density, 0, z);
+    value.add(act_value<ACT_GELU, ACT_DECAY_NONE, false>(none, z), z * phi, 0, z);
+    value.add(sums[SUM_VALUE], z * phi, 0, z);
+    assert_true((act_value<ACT_RELU, ACT_DECAY_NONE, false>(none, z) == std::max(z, 0.0f)));
+    assert_true((act_gradient<ACT_RELU, ACT_DECAY_NONE, false>(none, 1.0f, z, 1.0f, relu) == (z > 0 ? 1.0f : 0.0f)));
     float raw = static_cast<float>(uniform(-20, 25));
     plus.add(softplus(raw), raw > 20 ? raw : std::log1p(std::exp(static_cast<double>(raw))), 0, raw);
     plus_slope.add(softplus_slope(raw), raw > 20 ? 1 : 1 / (1 + std::exp(-static_cast<double>(raw))), 0, raw);
@@ -169,6 +205,7 @@ void test_gelu_relu_and_softplus(void **) {
 
 int main() {
   const CMUnitTest tests[] = {cmocka_unit_test(test_dense_grid), cmocka_unit_test(test_hard_angles),
-                              cmocka_unit_test(test_derivatives), cmocka_unit_test(test_gelu_relu_and_softplus)};
+                              cmocka_unit_test(test_far_angles), cmocka_unit_test(test_derivatives),
+                              cmocka_unit_test(test_gelu_relu_and_softplus)};
   return cmocka_run_group_tests(tests, nullptr, nullptr);
 }
