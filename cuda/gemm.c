@@ -8,8 +8,17 @@
 
 #include "base/memory.h"
 #include "check.h"
+#include "split_gemm.h"
 
-enum { CANDIDATES = 48, TIMINGS = 5, ALGO_WORDS = 8, PLAN_LIMIT = 256 };
+enum {
+  CANDIDATES = 48,
+  TIMINGS = 5,
+  ALGO_WORDS = 8,
+  PLAN_LIMIT = 256,
+  SPLIT_MEMORY = 256 << 20,
+  SPLIT_LEAST_ROWS = 128, /* splitting the right operand wants rows that use it */
+  SPLIT_LEAST_K = 32,
+};
 
 /* What a plan belongs to. */
 typedef struct {
@@ -20,6 +29,7 @@ typedef struct {
 
 typedef struct {
   plan_key key;
+  split_variant split; /* SPLIT_VARIANTS: cuBLASLt's algorithm below */
   cublasLtMatmulAlgo_t algo;
   cublasLtMatmulDesc_t desc;
   cublasLtMatrixLayout_t a, b, c;
@@ -31,6 +41,8 @@ struct gemm {
   gemm_math math;
   void *workspace;
   size_t workspace_bytes;
+  void *split_memory;
+  size_t split_bytes;
   bool timing;
   float *constants; /* device: 0, 1 */
   cudaEvent_t start, stop;
@@ -45,9 +57,9 @@ static cudaDataType_t cuda_type(dtype t) {
 }
 
 static cublasComputeType_t compute_type(gemm_math m) {
-  return m == MATH_PEDANTIC ? CUBLAS_COMPUTE_32F_PEDANTIC
-         : m == MATH_TF32   ? CUBLAS_COMPUTE_32F_FAST_TF32
-                            : CUBLAS_COMPUTE_32F;
+  return m == MATH_HALF   ? CUBLAS_COMPUTE_32F
+         : m == MATH_TF32 ? CUBLAS_COMPUTE_32F_FAST_TF32
+                          : CUBLAS_COMPUTE_32F_PEDANTIC;
 }
 
 status gemm_create(size_t workspace_bytes, gemm_math math, gemm **out) {
@@ -62,6 +74,10 @@ status gemm_create(size_t workspace_bytes, gemm_math math, gemm **out) {
   *out = g;
   CUBLAS(cublasLtCreate(&g->handle));
   CUDA(cudaMalloc(&g->workspace, workspace_bytes));
+  if (math != MATH_HALF) {
+    g->split_bytes = SPLIT_MEMORY;
+    CUDA(cudaMalloc(&g->split_memory, g->split_bytes));
+  }
   CUDA(cudaMalloc((void **)&g->constants, sizeof constants));
   CUDA(cudaMemcpy(g->constants, constants, sizeof constants, cudaMemcpyHostToDevice));
   CUDA(cudaEventCreate(&g->start));
@@ -94,12 +110,18 @@ void gemm_free(gemm *g) {
   cudaEventDestroy(g->stop);
   cudaFree(g->constants);
   cudaFree(g->workspace);
+  cudaFree(g->split_memory);
   cublasLtDestroy(g->handle);
   free(g);
 }
 
 size_t gemm_workspace(const gemm *g) {
   return g->workspace_bytes;
+}
+
+void *gemm_split_memory(const gemm *g, size_t *bytes) {
+  *bytes = g->split_bytes;
+  return g->split_memory;
 }
 
 void gemm_allow_timing(gemm *g, bool allowed) {
@@ -149,12 +171,28 @@ static status plan_describe(const gemm *g, const plan_key *key, plan *p) {
   return STATUS_OK;
 }
 
-static status plan_run(gemm *g, cudaStream_t stream, const plan *p, const cublasLtMatmulAlgo_t *algo,
-                       const gemm_args *a) {
+static status plan_run(gemm *g, cudaStream_t stream, const plan *p, const gemm_args *a) {
+  if (p->split != SPLIT_VARIANTS) {
+    const split_product_args args = {.n = a->n,
+                                     .m = a->m,
+                                     .k = a->k,
+                                     .left = a->left,
+                                     .right = a->right,
+                                     .result = a->result,
+                                     .alpha = a->alpha,
+                                     .accumulate = a->accumulate};
+    CUDA(launch_split_product(stream, p->split, &args, g->split_memory, g->split_bytes));
+    return STATUS_OK;
+  }
   const float *alpha = a->alpha ? a->alpha : g->constants + 1, *beta = g->constants + (a->accumulate ? 1 : 0);
   CUBLAS(cublasLtMatmul(g->handle, p->desc, alpha, a->right, p->a, a->left, p->b, beta, a->result, p->c, a->result,
-                        p->c, algo, g->workspace, g->workspace_bytes, stream));
+                        p->c, &p->algo, g->workspace, g->workspace_bytes, stream));
   return STATUS_OK;
+}
+
+static bool split_serves(const gemm *g, const plan_key *key) {
+  return g->math == MATH_SPLIT && key->kind == GEMM_FORWARD && key->in == DTYPE_F32 && key->out == DTYPE_F32 &&
+         key->n >= SPLIT_LEAST_ROWS && key->k >= SPLIT_LEAST_K && split_product_fits(key->k, g->split_bytes);
 }
 
 /* Candidates without split-K: its partial sums would make "accumulate" another order than "overwrite, then add". */
@@ -184,11 +222,11 @@ static status plan_candidates(gemm *g, const plan *p, cublasLtMatmulHeuristicRes
   return STATUS_OK;
 }
 
-static status time_candidate(gemm *g, cudaStream_t stream, const plan *p, const cublasLtMatmulAlgo_t *algo,
-                             const gemm_args *a, float *ms) {
+static status time_plan(gemm *g, cudaStream_t stream, const plan *p, const gemm_args *a, float *ms) {
+  TRY(plan_run(g, stream, p, a));
   CUDA(cudaEventRecord(g->start, stream));
   for (int i = 0; i < TIMINGS; i++) {
-    TRY(plan_run(g, stream, p, algo, a));
+    TRY(plan_run(g, stream, p, a));
   }
   CUDA(cudaEventRecord(g->stop, stream));
   CUDA(cudaEventSynchronize(g->stop));
@@ -199,23 +237,22 @@ static status time_candidate(gemm *g, cudaStream_t stream, const plan *p, const 
 
 static status plan_choose(gemm *g, cudaStream_t stream, plan *p, const gemm_args *a) {
   cublasLtMatmulHeuristicResult_t results[CANDIDATES];
-  int found = 0, best = 0;
+  int found = 0, splits = split_serves(g, &p->key) ? SPLIT_VARIANTS : 0;
   TRY(plan_candidates(g, p, results, &found));
-  if (g->timing && !a->accumulate && found > 1) {
-    float best_ms = 0, ms;
-    for (int i = 0; i < found; i++) {
-      if (plan_run(g, stream, p, &results[i].algo, a) != STATUS_OK ||
-          time_candidate(g, stream, p, &results[i].algo, a, &ms) != STATUS_OK) {
-        continue;
-      }
-      if (best_ms == 0 || ms < best_ms) {
-        best_ms = ms;
-        best = i;
-      }
+  plan best = *p;
+  best.split = splits > 0 ? SPLIT_MMA : SPLIT_VARIANTS;
+  best.algo = results[0].algo;
+  float best_ms = 0, ms;
+  for (int i = 0; i < found + splits && g->timing && !a->accumulate && found + splits > 1; i++) {
+    p->split = i < found ? SPLIT_VARIANTS : (split_variant)(i - found);
+    p->algo = results[i < found ? i : 0].algo;
+    if (time_plan(g, stream, p, a, &ms) == STATUS_OK && (best_ms == 0 || ms < best_ms)) {
+      best_ms = ms;
+      best = *p;
     }
-    p->tflops = best_ms > 0 ? (float)(2.0 * (double)a->n * (double)a->m * (double)a->k / best_ms * 1e-9) : 0;
   }
-  p->algo = results[best].algo;
+  *p = best;
+  p->tflops = best_ms > 0 ? (float)(2.0 * (double)a->n * (double)a->m * (double)a->k / best_ms * 1e-9) : 0;
   return STATUS_OK;
 }
 
@@ -230,21 +267,54 @@ status gemm_run(gemm *g, cudaStream_t stream, const gemm_args *a) {
     TRY(plan_choose(g, stream, p, a));
     g->n_plans++;
   }
-  return plan_run(g, stream, p, &p->algo, a);
+  return plan_run(g, stream, p, a);
 }
 
 static int by_line(const void *x, const void *y) {
   return strcmp(*(char *const *)x, *(char *const *)y);
 }
 
-static status plan_line(const gemm *g, const plan *p, char **line) {
+static const char *const split_names[SPLIT_VARIANTS] = {[SPLIT_MMA] = "split:mma", [SPLIT_WGMMA] = "split:wgmma"};
+
+/* An algorithm as text: a split product's name, or the words of cuBLASLt's in hexadecimal. */
+static void algorithm_text(const plan *p, char text[16 * ALGO_WORDS + 1]) {
+  if (p->split != SPLIT_VARIANTS) {
+    strcpy(text, split_names[p->split]);
+    return;
+  }
   uint64_t words[ALGO_WORDS];
   memcpy(words, &p->algo, sizeof words);
-  return memory_format(line,
-                       "%s %zu %d %d %d %d %" PRId64 " %" PRId64 " %" PRId64 " %016" PRIx64 "%016" PRIx64 "%016" PRIx64
-                       "%016" PRIx64 "%016" PRIx64 "%016" PRIx64 "%016" PRIx64 "%016" PRIx64 " %.0f\n",
-                       g->device, g->version, p->key.kind, p->key.in, p->key.out, p->key.math, p->key.n, p->key.m,
-                       p->key.k, words[0], words[1], words[2], words[3], words[4], words[5], words[6], words[7],
+  for (int w = 0; w < ALGO_WORDS; w++) {
+    snprintf(text + 16 * w, 17, "%016" PRIx64, words[w]);
+  }
+}
+
+static bool algorithm_read(const char *text, plan *p) {
+  for (int v = 0; v < SPLIT_VARIANTS; v++) {
+    if (strcmp(text, split_names[v]) == 0) {
+      p->split = (split_variant)v;
+      return true;
+    }
+  }
+  uint64_t words[ALGO_WORDS];
+  p->split = SPLIT_VARIANTS;
+  if (strlen(text) != 16 * ALGO_WORDS || strspn(text, "0123456789abcdef") != 16 * ALGO_WORDS) {
+    return false;
+  }
+  for (int w = 0; w < ALGO_WORDS; w++) {
+    char hex[17] = {0};
+    memcpy(hex, text + 16 * w, 16);
+    words[w] = strtoull(hex, NULL, 16);
+  }
+  memcpy(&p->algo, words, sizeof p->algo);
+  return true;
+}
+
+static status plan_line(const gemm *g, const plan *p, char **line) {
+  char algorithm[16 * ALGO_WORDS + 1];
+  algorithm_text(p, algorithm);
+  return memory_format(line, "%s %zu %d %d %d %d %" PRId64 " %" PRId64 " %" PRId64 " %s %.0f\n", g->device, g->version,
+                       p->key.kind, p->key.in, p->key.out, p->key.math, p->key.n, p->key.m, p->key.k, algorithm,
                        (double)p->tflops);
 }
 
@@ -272,28 +342,22 @@ status gemm_table_text(const gemm *g, char **text) {
 }
 
 static status read_line(gemm *g, const char *line) {
-  char device[64];
+  char device[64], algorithm[16 * ALGO_WORDS + 1];
   size_t version;
   plan p;
   memset(&p, 0, sizeof p);
-  uint64_t words[ALGO_WORDS];
-  int at = 0;
-  int n = sscanf(line, "%63s %zu %d %d %d %d %" SCNd64 " %" SCNd64 " %" SCNd64 " %n", device, &version, &p.key.kind,
-                 &p.key.in, &p.key.out, &p.key.math, &p.key.n, &p.key.m, &p.key.k, &at);
-  if (n != 9 || strlen(line + at) < 16 * ALGO_WORDS) {
-    FAIL("a plan has nine fields and an algorithm of %d digits", 16 * ALGO_WORDS);
-  }
-  for (int w = 0; w < ALGO_WORDS; w++) {
-    char hex[17] = {0};
-    memcpy(hex, line + at + 16 * w, 16);
-    words[w] = strtoull(hex, NULL, 16);
+  int n = sscanf(line, "%63s %zu %d %d %d %d %" SCNd64 " %" SCNd64 " %" SCNd64 " %128s", device, &version, &p.key.kind,
+                 &p.key.in, &p.key.out, &p.key.math, &p.key.n, &p.key.m, &p.key.k, algorithm);
+  if (n != 10 || !algorithm_read(algorithm, &p)) {
+    FAIL("a plan has nine fields and an algorithm: %d digits, %s or %s", 16 * ALGO_WORDS, split_names[SPLIT_MMA],
+         split_names[SPLIT_WGMMA]);
   }
   p.key.device_alpha = 1;
   if (strcmp(device, g->device) != 0 || version != g->version || p.key.math != (int)g->math ||
       plan_find(g, &p.key) != NULL || g->n_plans >= PLAN_LIMIT) {
     return STATUS_OK;
   }
-  memcpy(&p.algo, words, sizeof p.algo);
+  REQUIRE(p.split == SPLIT_VARIANTS || split_serves(g, &p.key), "%s does not serve this product", algorithm);
   plan_key key = p.key;
   TRY(plan_describe(g, &key, &p));
   g->plans[g->n_plans++] = p;
