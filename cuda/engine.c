@@ -65,7 +65,7 @@ static status build(cuda_engine *e, const cuda_engine_spec *spec) {
   for (int i = 0; i < EVENTS; i++) {
     CUDA(cudaEventCreateWithFlags(&e->events[i], cudaEventDisableTiming));
   }
-  gemm_math math = spec->compute != DTYPE_F32 ? MATH_HALF : spec->tf32 ? MATH_TF32 : MATH_PEDANTIC;
+  gemm_math math = spec->compute != DTYPE_F32 ? MATH_HALF : spec->tf32 ? MATH_TF32 : MATH_SPLIT;
   TRY(gemm_create((size_t)DEFAULT_WORKSPACE_MIB << 20, math, &e->products));
   TRY(attention_cudnn_create(&e->fused));
   TRY(cuda_alloc(&e->base, sizeof *e->step, "step state", (void **)&e->step));

@@ -9,6 +9,7 @@
 #include "base/memory.h"
 #include "check.h"
 #include "kernels.h"
+#include "split_gemm.h"
 
 enum {
   CANDIDATES = 48,
@@ -21,7 +22,10 @@ enum {
   ROUNDS = 5,
   TIMINGS = 4,
   ALGO_WORDS = 8,
-  PLAN_LIMIT = 1024
+  PLAN_LIMIT = 1024,
+  SPLIT_MEMORY = 256 << 20,
+  SPLIT_LEAST_ROWS = 128, /* splitting the right operand wants rows that use it */
+  SPLIT_LEAST_K = 32,
 };
 
 /* What a plan belongs to. */
@@ -33,6 +37,7 @@ typedef struct {
 
 typedef struct {
   plan_key key;
+  split_variant split; /* SPLIT_VARIANTS: cuBLASLt's algorithm below */
   cublasLtMatmulAlgo_t algo;
   cublasLtMatmulDesc_t desc;
   cublasLtMatrixLayout_t a, b, c;
@@ -45,6 +50,8 @@ struct gemm {
   gemm_math math;
   void *workspace;
   size_t workspace_bytes;
+  void *split_memory;
+  size_t split_bytes;
   bool timing;
   float *constants; /* device: 0, 1 */
   cudaEvent_t start, stop;
@@ -59,9 +66,9 @@ static cudaDataType_t cuda_type(dtype t) {
 }
 
 static cublasComputeType_t compute_type(gemm_math m) {
-  return m == MATH_PEDANTIC ? CUBLAS_COMPUTE_32F_PEDANTIC
-         : m == MATH_TF32   ? CUBLAS_COMPUTE_32F_FAST_TF32
-                            : CUBLAS_COMPUTE_32F;
+  return m == MATH_HALF   ? CUBLAS_COMPUTE_32F
+         : m == MATH_TF32 ? CUBLAS_COMPUTE_32F_FAST_TF32
+                          : CUBLAS_COMPUTE_32F_PEDANTIC;
 }
 
 status gemm_create(size_t workspace_bytes, gemm_math math, gemm **out) {
@@ -76,6 +83,10 @@ status gemm_create(size_t workspace_bytes, gemm_math math, gemm **out) {
   *out = g;
   CUBLAS(cublasLtCreate(&g->handle));
   CUDA(cudaMalloc(&g->workspace, workspace_bytes));
+  if (math != MATH_HALF) {
+    g->split_bytes = SPLIT_MEMORY;
+    CUDA(cudaMalloc(&g->split_memory, g->split_bytes));
+  }
   CUDA(cudaMalloc((void **)&g->constants, sizeof constants));
   CUDA(cudaMemcpy(g->constants, constants, sizeof constants, cudaMemcpyHostToDevice));
   CUDA(cudaEventCreate(&g->start));
@@ -108,12 +119,18 @@ void gemm_free(gemm *g) {
   cudaEventDestroy(g->stop);
   cudaFree(g->constants);
   cudaFree(g->workspace);
+  cudaFree(g->split_memory);
   cublasLtDestroy(g->handle);
   free(g);
 }
 
 size_t gemm_workspace(const gemm *g) {
   return g->workspace_bytes;
+}
+
+void *gemm_split_memory(const gemm *g, size_t *bytes) {
+  *bytes = g->split_bytes;
+  return g->split_memory;
 }
 
 void gemm_allow_timing(gemm *g, bool allowed) {
@@ -156,6 +173,7 @@ static status plan_describe(const gemm *g, const plan_key *key, int parts, plan 
   memset(p, 0, sizeof *p);
   p->key = *key;
   p->parts = parts;
+  p->split = SPLIT_VARIANTS;
   cublasOperation_t ta = key->kind == GEMM_FORWARD ? CUBLAS_OP_T : CUBLAS_OP_N,
                     tb = key->kind == GEMM_WEIGHT_GRAD ? CUBLAS_OP_T : CUBLAS_OP_N;
   cublasLtPointerMode_t mode = CUBLASLT_POINTER_MODE_DEVICE;
@@ -183,18 +201,34 @@ static size_t library_bytes(const gemm *g, int parts) {
   return parts > 1 ? g->workspace_bytes / 2 : g->workspace_bytes;
 }
 
-static status plan_run(gemm *g, cudaStream_t stream, const plan *p, const cublasLtMatmulAlgo_t *algo,
-                       const gemm_args *a) {
+static status plan_run(gemm *g, cudaStream_t stream, const plan *p, const gemm_args *a) {
+  if (p->split != SPLIT_VARIANTS) {
+    const split_product_args args = {.n = a->n,
+                                     .m = a->m,
+                                     .k = a->k,
+                                     .left = a->left,
+                                     .right = a->right,
+                                     .result = a->result,
+                                     .alpha = a->alpha,
+                                     .accumulate = a->accumulate};
+    CUDA(launch_split_product(stream, p->split, &args, g->split_memory, g->split_bytes));
+    return STATUS_OK;
+  }
   bool whole = p->parts == 1;
   const float *alpha = a->alpha ? a->alpha : g->constants + 1, *beta = g->constants + (whole && a->accumulate ? 1 : 0);
   size_t bytes = library_bytes(g, p->parts);
   void *result = whole ? a->result : (void *)((char *)g->workspace + bytes);
   CUBLAS(cublasLtMatmul(g->handle, p->desc, alpha, a->right, p->a, a->left, p->b, beta, result, p->c, result, p->c,
-                        algo, g->workspace, bytes, stream));
+                        &p->algo, g->workspace, bytes, stream));
   if (!whole) {
     CUDA(launch_sum_parts(stream, result, p->parts, a->n * a->m, a->accumulate, a->result));
   }
   return STATUS_OK;
+}
+
+static bool split_serves(const gemm *g, const plan_key *key) {
+  return g->math == MATH_SPLIT && key->kind == GEMM_FORWARD && key->in == DTYPE_F32 && key->out == DTYPE_F32 &&
+         key->n >= SPLIT_LEAST_ROWS && key->k >= SPLIT_LEAST_K && split_product_fits(key->k, g->split_bytes);
 }
 
 /* Candidates without the library's split-K: its partial sums would make "accumulate" another order than "overwrite,
@@ -226,11 +260,11 @@ static status plan_candidates(gemm *g, const plan *p, cublasLtMatmulHeuristicRes
   return STATUS_OK;
 }
 
-static status time_candidate(gemm *g, cudaStream_t stream, const plan *p, const cublasLtMatmulAlgo_t *algo,
-                             const gemm_args *a, float *ms) {
+static status time_plan(gemm *g, cudaStream_t stream, const plan *p, const gemm_args *a, float *ms) {
+  TRY(plan_run(g, stream, p, a));
   CUDA(cudaEventRecord(g->start, stream));
   for (int i = 0; i < TIMINGS; i++) {
-    TRY(plan_run(g, stream, p, algo, a));
+    TRY(plan_run(g, stream, p, a));
   }
   CUDA(cudaEventRecord(g->stop, stream));
   CUDA(cudaEventSynchronize(g->stop));
@@ -242,6 +276,7 @@ static status time_candidate(gemm *g, cudaStream_t stream, const plan *p, const 
 /* A way to compute a product. */
 typedef struct {
   plan *p;
+  split_variant split;
   cublasLtMatmulAlgo_t algo;
   float ms;
 } candidate;
@@ -251,6 +286,23 @@ static int by_time(const void *x, const void *y) {
   return (a > b) - (a < b);
 }
 
+static status time_candidate(gemm *g, cudaStream_t stream, candidate *c, const gemm_args *a, float *ms) {
+  plan p = *c->p;
+  p.split = c->split;
+  p.algo = c->algo;
+  return time_plan(g, stream, &p, a, ms);
+}
+
+/* One more, unless it can't be run; timed where it may be. */
+static status add_candidate(gemm *g, cudaStream_t stream, plan *p, split_variant split,
+                            const cublasLtMatmulAlgo_t *algo, const gemm_args *a, bool timing, candidate *all, int *n) {
+  candidate c = {.p = p, .split = split, .algo = *algo};
+  if (!timing || time_candidate(g, stream, &c, a, &c.ms) == STATUS_OK) {
+    all[(*n)++] = c;
+  }
+  return STATUS_OK;
+}
+
 /* Adds the library's suggestions for a described plan, with the time of each where it may be taken. */
 static status add_candidates(gemm *g, cudaStream_t stream, plan *p, const gemm_args *a, bool timing, candidate *all,
                              int *n) {
@@ -258,12 +310,7 @@ static status add_candidates(gemm *g, cudaStream_t stream, plan *p, const gemm_a
   int found = 0;
   TRY(plan_candidates(g, p, results, &found));
   for (int i = 0; i < found; i++) {
-    candidate c = {.p = p, .algo = results[i].algo};
-    if (timing && (plan_run(g, stream, p, &c.algo, a) != STATUS_OK ||
-                   time_candidate(g, stream, p, &c.algo, a, &c.ms) != STATUS_OK)) {
-      continue;
-    }
-    all[(*n)++] = c;
+    TRY(add_candidate(g, stream, p, SPLIT_VARIANTS, &results[i].algo, a, timing, all, n));
     if (!timing) {
       break;
     }
@@ -280,7 +327,7 @@ static status final_rounds(gemm *g, cudaStream_t stream, const gemm_args *a, can
   for (int round = 0; round < ROUNDS; round++) {
     for (int i = 0; i < n; i++) {
       float ms;
-      TRY(time_candidate(g, stream, all[i].p, &all[i].algo, a, &ms));
+      TRY(time_candidate(g, stream, &all[i], a, &ms));
       all[i].ms += ms / ROUNDS;
     }
   }
@@ -306,6 +353,13 @@ static status choose_among(gemm *g, cudaStream_t stream, const plan_key *key, co
       TRY(add_candidates(g, stream, &plans[i], a, timing, all, &n));
     }
   }
+  const cublasLtMatmulAlgo_t none = {0};
+  for (int v = 0; v < SPLIT_VARIANTS && split_serves(g, key); v++) {
+    if (timing || v == SPLIT_MMA) {
+      n = timing ? n : 0; /* untimed, the split product is the better guess */
+      TRY(add_candidate(g, stream, &plans[0], (split_variant)v, &none, a, timing, all, &n));
+    }
+  }
   if (n == 0) {
     FAIL("none of cuBLASLt's algorithms runs a product of %" PRId64 " × %" PRId64 " × %" PRId64, a->n, a->m, a->k);
   }
@@ -322,11 +376,12 @@ static status plan_choose(gemm *g, cudaStream_t stream, const plan_key *key, con
   candidate *all;
   const candidate *best = NULL;
   memset(plans, 0, sizeof plans);
-  TRY(memory_new(&all, CUTS * CANDIDATES, sizeof *all, "candidates of a product"));
+  TRY(memory_new(&all, CUTS * CANDIDATES + SPLIT_VARIANTS, sizeof *all, "candidates of a product"));
   status s = choose_among(g, stream, key, a, plans, all, &best);
   if (s == STATUS_OK) {
     *p = *best->p;
     p->algo = best->algo;
+    p->split = best->split;
     p->tflops = best->ms > 0 ? (float)(2.0 * (double)a->n * (double)a->m * (double)a->k / best->ms * 1e-9) : 0;
   }
   for (int i = 0; i < CUTS; i++) {
@@ -347,22 +402,55 @@ status gemm_run(gemm *g, cudaStream_t stream, const gemm_args *a) {
     TRY(plan_choose(g, stream, &key, a, p));
     g->n_plans++;
   }
-  return plan_run(g, stream, p, &p->algo, a);
+  return plan_run(g, stream, p, a);
 }
 
 static int by_line(const void *x, const void *y) {
   return strcmp(*(char *const *)x, *(char *const *)y);
 }
 
-static status plan_line(const gemm *g, const plan *p, char **line) {
+static const char *const split_names[SPLIT_VARIANTS] = {[SPLIT_MMA] = "split:mma", [SPLIT_WGMMA] = "split:wgmma"};
+
+/* An algorithm as text: a split product's name, or the words of cuBLASLt's in hexadecimal. */
+static void algorithm_text(const plan *p, char text[16 * ALGO_WORDS + 1]) {
+  if (p->split != SPLIT_VARIANTS) {
+    strcpy(text, split_names[p->split]);
+    return;
+  }
   uint64_t words[ALGO_WORDS];
   memcpy(words, &p->algo, sizeof words);
-  return memory_format(line,
-                       "%s %zu %d %d %d %d %" PRId64 " %" PRId64 " %" PRId64 " %d %016" PRIx64 "%016" PRIx64
-                       "%016" PRIx64 "%016" PRIx64 "%016" PRIx64 "%016" PRIx64 "%016" PRIx64 "%016" PRIx64 " %.0f\n",
-                       g->device, g->version, p->key.kind, p->key.in, p->key.out, p->key.math, p->key.n, p->key.m,
-                       p->key.k, p->parts, words[0], words[1], words[2], words[3], words[4], words[5], words[6],
-                       words[7], (double)p->tflops);
+  for (int w = 0; w < ALGO_WORDS; w++) {
+    snprintf(text + 16 * w, 17, "%016" PRIx64, words[w]);
+  }
+}
+
+static bool algorithm_read(const char *text, plan *p) {
+  for (int v = 0; v < SPLIT_VARIANTS; v++) {
+    if (strcmp(text, split_names[v]) == 0) {
+      p->split = (split_variant)v;
+      return true;
+    }
+  }
+  uint64_t words[ALGO_WORDS];
+  p->split = SPLIT_VARIANTS;
+  if (strlen(text) != 16 * ALGO_WORDS || strspn(text, "0123456789abcdef") != 16 * ALGO_WORDS) {
+    return false;
+  }
+  for (int w = 0; w < ALGO_WORDS; w++) {
+    char hex[17] = {0};
+    memcpy(hex, text + 16 * w, 16);
+    words[w] = strtoull(hex, NULL, 16);
+  }
+  memcpy(&p->algo, words, sizeof p->algo);
+  return true;
+}
+
+static status plan_line(const gemm *g, const plan *p, char **line) {
+  char algorithm[16 * ALGO_WORDS + 1];
+  algorithm_text(p, algorithm);
+  return memory_format(line, "%s %zu %d %d %d %d %" PRId64 " %" PRId64 " %" PRId64 " %d %s %.0f\n", g->device,
+                       g->version, p->key.kind, p->key.in, p->key.out, p->key.math, p->key.n, p->key.m, p->key.k,
+                       p->parts, algorithm, (double)p->tflops);
 }
 
 status gemm_table_text(const gemm *g, char **text) {
@@ -389,31 +477,27 @@ status gemm_table_text(const gemm *g, char **text) {
 }
 
 static status read_line(gemm *g, const char *line) {
-  char device[64];
+  char device[64], algorithm[16 * ALGO_WORDS + 1];
   size_t version;
   plan p;
   memset(&p, 0, sizeof p);
-  uint64_t words[ALGO_WORDS];
-  int at = 0;
-  int n = sscanf(line, "%63s %zu %d %d %d %d %" SCNd64 " %" SCNd64 " %" SCNd64 " %d %n", device, &version, &p.key.kind,
-                 &p.key.in, &p.key.out, &p.key.math, &p.key.n, &p.key.m, &p.key.k, &p.parts, &at);
-  if (n != 10 || p.parts < 1 || p.parts > MOST_PARTS || strlen(line + at) < 16 * ALGO_WORDS) {
-    FAIL("a plan has ten fields and an algorithm of %d digits", 16 * ALGO_WORDS);
-  }
-  for (int w = 0; w < ALGO_WORDS; w++) {
-    char hex[17] = {0};
-    memcpy(hex, line + at + 16 * w, 16);
-    words[w] = strtoull(hex, NULL, 16);
+  int n = sscanf(line, "%63s %zu %d %d %d %d %" SCNd64 " %" SCNd64 " %" SCNd64 " %d %128s", device, &version,
+                 &p.key.kind, &p.key.in, &p.key.out, &p.key.math, &p.key.n, &p.key.m, &p.key.k, &p.parts, algorithm);
+  if (n != 11 || p.parts < 1 || p.parts > MOST_PARTS || !algorithm_read(algorithm, &p)) {
+    FAIL("a plan has ten fields and an algorithm: %d digits, %s or %s", 16 * ALGO_WORDS, split_names[SPLIT_MMA],
+         split_names[SPLIT_WGMMA]);
   }
   p.key.device_alpha = 1;
   if (strcmp(device, g->device) != 0 || version != g->version || p.key.math != (int)g->math ||
       plan_find(g, &p.key) != NULL || g->n_plans >= PLAN_LIMIT) {
     return STATUS_OK;
   }
-  plan_key key = p.key;
-  TRY(plan_describe(g, &key, p.parts, &p));
-  memcpy(&p.algo, words, sizeof p.algo);
-  g->plans[g->n_plans++] = p;
+  REQUIRE(p.split == SPLIT_VARIANTS || split_serves(g, &p.key), "%s does not serve this product", algorithm);
+  plan described;
+  TRY(plan_describe(g, &p.key, p.parts, &described));
+  described.algo = p.algo;
+  described.split = p.split;
+  g->plans[g->n_plans++] = described;
   return STATUS_OK;
 }
 

@@ -1,8 +1,9 @@
-/* Matrix products through cuBLASLt. A plan (algorithm) belongs to a shape, its types and layouts; it is taken from a
- * table, or chosen once: timed where the engine may time, otherwise the library's first suggestion. Every product of a
- * shape then uses the same algorithm, without the library's split-K, whether it overwrites or accumulates, so its bits
- * depend on the plan alone. A plan may cut the rows that a weight gradient sums over into parts, whose products are
- * added in order and then, where it accumulates, to the result: the same bits as overwriting and adding.
+/* Matrix products through cuBLASLt, and in fp32 through split_gemm. A plan (algorithm) belongs to a shape, its types
+ * and layouts; it is taken from a table, or chosen once: timed where the engine may time, otherwise the library's first
+ * suggestion. Every product of a shape then uses the same algorithm, without the library's split-K, whether it
+ * overwrites or accumulates, so its bits depend on the plan alone. A plan may cut the rows that a weight gradient sums
+ * over into parts, whose products are added in order and then, where it accumulates, to the result: the same bits as
+ * overwriting and adding.
  */
 #ifndef PSANN_CUDA_GEMM_H
 #define PSANN_CUDA_GEMM_H
@@ -18,7 +19,9 @@ typedef enum {
   GEMM_WEIGHT_GRAD, /* out (n, m) = dy (k, n)ᵀ · x (k, m) */
 } gemm_kind;
 
-typedef enum { MATH_PEDANTIC, MATH_TF32, MATH_HALF } gemm_math;
+/* MATH_SPLIT: fp32 arithmetic, or products on the tensor cores that are at least as accurate, whichever is faster.
+ * MATH_PEDANTIC: fp32 arithmetic alone. The numbers are part of the table. */
+typedef enum { MATH_PEDANTIC, MATH_TF32, MATH_HALF, MATH_SPLIT } gemm_math;
 
 typedef struct {
   gemm_kind kind;
@@ -36,8 +39,12 @@ status gemm_create(size_t workspace_bytes, gemm_math math, gemm **out);
 void gemm_free(gemm *g);
 size_t gemm_workspace(const gemm *g);
 
-/* Whether shapes that the table lacks are timed on the operands of their first call, or get the library's first
- * suggestion, as a shape does whose first call accumulates. */
+/* The memory for split operands (NULL and 0 bytes in half precision), for other work in the same stream between
+ * products. */
+void *gemm_split_memory(const gemm *g, size_t *bytes);
+
+/* Whether shapes that the table lacks are timed on the operands of their first call, or get the split product where it
+ * serves and else the library's first suggestion, as a shape does whose first call accumulates. */
 void gemm_allow_timing(gemm *g, bool allowed);
 
 status gemm_run(gemm *g, cudaStream_t stream, const gemm_args *a);

@@ -86,6 +86,13 @@ cudaError_t launch_attention_forward(const launch *l, const attention_forward_ar
 cudaError_t launch_attention_backward(const launch *l, const attention_backward_args *a, float *delta);
 cudaError_t launch_attention_cached(const launch *l, const attention_cached_args *a);
 
+/* attention_split.cu: causal attention in fp32 with its products on the tensor cores, operands split into pairs of fp16
+ * (split_layout.h), for fp32 storage without dropout, heads of up to 128 elements in fours. The workspace is in use
+ * until it is done. */
+bool attention_split_takes(dtype compute, int64_t T, int64_t h, double dropout, size_t workspace_bytes);
+cudaError_t launch_attention_split_forward(const launch *l, const attention_forward_args *a, void *workspace,
+                                           size_t workspace_bytes);
+
 /* update.cu */
 cudaError_t launch_add(cudaStream_t stream, float *sum, const float *term, int64_t n);
 /* out = (accumulate ? out : 0) + Σ_p parts[p · n + i], p in order; parts: fp32 (count, n). */

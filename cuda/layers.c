@@ -74,6 +74,12 @@ static status cuda_attention_forward(engine *base, const attention_forward_args 
     attention_shape shape = {base->compute == DTYPE_BF16, a->B, a->T, a->H, a->h};
     return attention_cudnn_forward(e->fused, &shape, l.stream, a->qkv, a->out, a->lse, e->fused_workspace);
   }
+  size_t bytes;
+  void *memory = gemm_split_memory(e->products, &bytes);
+  if (attention_split_takes(base->compute, a->T, a->h, a->dropout.p, bytes)) {
+    CUDA(launch_attention_split_forward(&l, a, memory, bytes));
+    return STATUS_OK;
+  }
   REQUIRE(a->h <= 128, "heads of %" PRId64 " elements: the GPU's attention takes up to 128; use more heads", a->h);
   CUDA(launch_attention_forward(&l, a));
   return STATUS_OK;
@@ -215,6 +221,9 @@ static status cuda_head_logits(engine *base, const head_logits_args *a) {
   cuda_engine *e = (cuda_engine *)base;
   launch l = launch_of(e);
   int64_t chunk = e->chunk;
+  if (base->compute == DTYPE_F32 && a->V == a->Vp) {
+    return product(e, GEMM_FORWARD, a->N, a->V, a->D, a->x, a->weight, a->logits, NULL, false);
+  }
   for (int64_t first = 0; first < a->N; first += chunk) {
     int64_t rows = a->N - first < chunk ? a->N - first : chunk;
     TRY(product(e, GEMM_FORWARD, rows, a->Vp, a->D, row_of(e, a->x, first, a->D), a->weight, e->logits, NULL, false));
