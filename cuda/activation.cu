@@ -12,6 +12,30 @@ namespace {
 
 enum { WARPS = 8, THREADS = WARPS * WARP };
 
+// Rows that a thread has asked for ahead of the one that it works on: with two blocks a multiprocessor, fewer would not
+// keep memory busy.
+enum { AHEAD = 4 };
+
+template <typename P>
+struct row_queue {
+  P ahead[AHEAD];
+
+  // The first row's pack out; what lies AHEAD · step elements further comes in, where that is before `end`.
+  __device__ __forceinline__ P next(const P *at, int64_t step, bool more) {
+    P now = ahead[0];
+#pragma unroll
+    for (int i = 1; i < AHEAD; i++) ahead[i - 1] = ahead[i];
+    if (more) ahead[AHEAD - 1] = at[AHEAD * step];
+    return now;
+  }
+
+  __device__ __forceinline__ void fill(const P *at, int64_t step, int64_t rows) {
+#pragma unroll
+    for (int i = 0; i < AHEAD; i++)
+      if (i < rows) ahead[i] = at[i * step];
+  }
+};
+
 // Blocks that the rows are cut into: enough to fill the GPU, few enough that reading a feature's parameters is a small
 // part of a thread's work. For the sums a function of F alone.
 enum { FULL = 16 * 132 };
@@ -40,17 +64,23 @@ __device__ __forceinline__ void load_features(const feature_inputs &in, int64_t 
 }
 
 template <typename T, int VEC, int KIND, int DECAY>
-__global__ void __launch_bounds__(THREADS) act_forward(int64_t N, int64_t F, feature_inputs in, const T *z, T *a) {
+__global__ void __launch_bounds__(THREADS, 2) act_forward(int64_t N, int64_t F, feature_inputs in, const T *z, T *a) {
   int64_t column = ((int64_t)blockIdx.x * WARP + threadIdx.x % WARP) * VEC;
   if (column >= F) return;
   sine_feature p[VEC];
   float bias[VEC];
   load_features<KIND, VEC>(in, column, p, bias);
-  for (int64_t row = (int64_t)blockIdx.y * WARPS + threadIdx.x / WARP; row < N; row += (int64_t)gridDim.y * WARPS) {
+  using packed = pack<T, VEC>;
+  row_queue<packed> queue;
+  int64_t row = (int64_t)blockIdx.y * WARPS + threadIdx.x / WARP, rows = (int64_t)gridDim.y * WARPS;
+  int64_t left = row < N ? (N - row + rows - 1) / rows : 0, step = rows * F / VEC;
+  const packed *at = (const packed *)(z + row * F + column);
+  queue.fill(at, step, left);
+  for (; left > 0; left--, row += rows, at += step) {
+    packed now = queue.next(at, step, left > AHEAD);
     float x[VEC];
-    load_pack<T, VEC>(z + row * F + column, x);
 #pragma unroll
-    for (int i = 0; i < VEC; i++) x[i] += bias[i];
+    for (int i = 0; i < VEC; i++) x[i] = to_float(now.v[i]) + bias[i];
     if (any_far<KIND, VEC>(p, x)) {
 #pragma unroll
       for (int i = 0; i < VEC; i++) x[i] = act_value<KIND, DECAY, true>(p[i], x[i]);
@@ -74,8 +104,9 @@ __device__ __forceinline__ void gradients(const sine_feature (&p)[VEC], float sc
 }
 
 template <typename T, int VEC, int KIND, int DECAY>
-__global__ void __launch_bounds__(THREADS) act_backward(int64_t N, int64_t F, feature_inputs in, const T *z,
-                                                        const T *da, const float *alpha, T *dz, T *a, float *partial) {
+__global__ void __launch_bounds__(THREADS, 2)
+    act_backward(int64_t N, int64_t F, feature_inputs in, const T *z, const T *da, const float *alpha, T *dz, T *a,
+                 float *partial) {
   __shared__ float shared[WARPS][SUMS][WARP * VEC];
   int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
   int64_t column = ((int64_t)blockIdx.x * WARP + lane) * VEC;
@@ -87,18 +118,13 @@ __global__ void __launch_bounds__(THREADS) act_backward(int64_t N, int64_t F, fe
     load_features<KIND, VEC>(in, column, p, bias);
     int64_t rows = (N + gridDim.y - 1) / gridDim.y, first = blockIdx.y * rows, end = min(first + rows, N);
     using packed = pack<T, VEC>;
-    packed next_z = {}, next_g = {};
-    int64_t row = first + warp;
-    if (row < end) {
-      next_z = *(const packed *)(z + row * F + column);
-      next_g = *(const packed *)(da + row * F + column);
-    }
-    for (; row < end; row += WARPS) {
-      packed now_z = next_z, now_g = next_g;
-      if (row + WARPS < end) {
-        next_z = *(const packed *)(z + (row + WARPS) * F + column);
-        next_g = *(const packed *)(da + (row + WARPS) * F + column);
-      }
+    row_queue<packed> queue_z, queue_g;
+    int64_t row = first + warp, left = row < end ? (end - row + WARPS - 1) / WARPS : 0, step = WARPS * F / VEC;
+    const packed *at_z = (const packed *)(z + row * F + column), *at_g = (const packed *)(da + row * F + column);
+    queue_z.fill(at_z, step, left);
+    queue_g.fill(at_g, step, left);
+    for (; left > 0; left--, row += WARPS, at_z += step, at_g += step) {
+      packed now_z = queue_z.next(at_z, step, left > AHEAD), now_g = queue_g.next(at_g, step, left > AHEAD);
       float x[VEC], y[VEC], d[VEC];
 #pragma unroll
       for (int i = 0; i < VEC; i++) x[i] = to_float(now_z.v[i]) + bias[i];

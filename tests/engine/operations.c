@@ -472,8 +472,9 @@ static status run_mlp_backward(trial *t, const op_case *c) {
   b.db1 = result(t, KIND_S, "db1", M, column);
   b.dw2 = result(t, KIND_S, "dw2", D * M, (rounding){.fed = 1 + masked, .terms = N + far, .product = true});
   b.db2 = result(t, KIND_S, "db2", D, (rounding){.stored = masked, .terms = N, .product = true});
-  rounding total = column; /* a sum of N · D terms that cancel: measured by what they would be without */
-  total.scale = sqrt((double)(N * D));
+  rounding total = column; /* a sum of N · D terms, each with a sum of M in it, that cancel: measured by what they would
+                              be without */
+  total.scale = sqrt((double)(N * D) * (double)M);
   b.dalpha = c->alpha ? result(t, KIND_S, "dalpha", 1, total) : NULL;
   b.dact = act_grads_of(t, c, M, column);
   return t->e->ops->mlp_backward(t->e, &b);
