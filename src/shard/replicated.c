@@ -204,6 +204,25 @@ static status read_state(weight_store *w, int unit_index, state_kind what, void 
   return w->e->ops->synchronize(w->e);
 }
 
+static void own_range(const weight_store *w, int unit_index, int64_t *first, int64_t *count) {
+  int64_t leaf = w->m->units[unit_index].leaf, start = partition_start(UNIT_LEAVES, w->d->ranks, w->d->rank);
+  *first = start * leaf;
+  *count = (partition_start(UNIT_LEAVES, w->d->ranks, w->d->rank + 1) - start) * leaf;
+}
+
+static status read_own(weight_store *w, int unit_index, state_kind what, void *values) {
+  const replicated *s = (const replicated *)w;
+  void *from = NULL;
+  int64_t first, count;
+  TRY(state_buffer(s, unit_index, what, &from));
+  own_range(w, unit_index, &first, &count);
+  if (count == 0) {
+    return STATUS_OK;
+  }
+  return w->e->ops->copy(w->e, STREAM_MAIN, COPY_TO_HOST, values, (const char *)from + state_bytes(s, first),
+                         state_bytes(s, count));
+}
+
 static double value_of(const void *values, dtype type, int64_t i) {
   return type == DTYPE_F64 ? ((const double *)values)[i] : (double)((const float *)values)[i];
 }
@@ -411,7 +430,7 @@ static void destroy(weight_store *w) {
 }
 
 static const weight_store_ops replicated_ops = {
-    destroy, local_micro_batches, micro_batch, begin_micro_batch, finish, read_state, write_state, plan,
+    destroy, local_micro_batches, micro_batch, begin_micro_batch, finish, read_state, own_range, read_own, write_state, plan,
 };
 
 status replicated_create(const model *m, engine *e, const dist *d, collectives *c, int64_t micro_batches, uint64_t seed,

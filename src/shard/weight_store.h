@@ -31,6 +31,12 @@ typedef struct {
   /* Collective. A unit's whole state (logical layout of the unit, unit.count elements) as fp32, or fp64 when the engine's state type is; `values` (host memory)
    * is filled on rank 0 only and may be NULL elsewhere. STATE_GRADS: the last step's summed gradient. */
   status (*read)(weight_store *s, int unit, state_kind what, void *values);
+  /* Elements [first, first + count) of a unit whose state this rank saves: the ranks' ranges cover a unit once and without gaps, in order of
+   * rank; some may be empty. */
+  void (*own)(const weight_store *s, int unit, int64_t *first, int64_t *count);
+  /* Not collective. Starts the copy of this rank's own range of a unit's state to host memory (count elements of the state type); it is there
+   * after engine.synchronize, and shows the state as of this call's place in STREAM_MAIN. */
+  status (*read_own)(weight_store *s, int unit, state_kind what, void *values);
   /* Collective; rank 0's `values` are used. */
   status (*write)(weight_store *s, int unit, state_kind what, const void *values);
   /* Rows of this rank's memory plan. */
