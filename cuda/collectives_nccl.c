@@ -12,7 +12,7 @@
 #include "check.h"
 #include "cuda_engine.h"
 
-enum { EVENT_DATA_READY = 62, EVENT_EXCHANGED = 63 }; /* of the engine's events */
+enum { EVENT_DATA_READY = ENGINE_EVENTS - 2, EVENT_EXCHANGED = ENGINE_EVENTS - 1 }; /* of the engine's events */
 
 #define NCCL(call)                                                                          \
   do {                                                                                      \
@@ -47,15 +47,19 @@ static bool equal_slices(const int64_t *starts, int ranks) {
   return true;
 }
 
-static status all_gather(collectives *base, void *buffer, dtype type, const int64_t *starts) {
+static status all_gather(collectives *base, const void *own, void *buffer, dtype type, const int64_t *starts) {
   nccl_collectives *c = (nccl_collectives *)base;
   char *bytes = buffer;
   size_t size = dtype_size(type);
   TRY(begin(c));
   if (equal_slices(starts, base->d->ranks)) {
-    NCCL(ncclAllGather(bytes + (size_t)starts[base->d->rank] * size, buffer, (size_t)(starts[1] - starts[0]),
-                       nccl_type(type), c->comm, c->stream));
+    NCCL(ncclAllGather(own, buffer, (size_t)(starts[1] - starts[0]), nccl_type(type), c->comm, c->stream));
     return STATUS_OK;
+  }
+  char *place = bytes + (size_t)starts[base->d->rank] * size;
+  size_t own_bytes = (size_t)(starts[base->d->rank + 1] - starts[base->d->rank]) * size;
+  if (own != place && own_bytes > 0) {
+    TRY(c->e->ops->copy(c->e, STREAM_COMM, COPY_INSIDE, place, own, own_bytes));
   }
   NCCL(ncclGroupStart());
   for (int r = 0; r < base->d->ranks; r++) {
@@ -132,6 +136,7 @@ status collectives_nccl_create(const dist *d, engine *e, collectives **out) {
   TRY(memory_new(&c, 1, sizeof *c, "collectives"));
   c->base.ops = &nccl_ops;
   c->base.d = d;
+  c->base.stream_ordered = true;
   c->e = e;
   c->stream = engine_cuda_stream(e, STREAM_COMM);
   status s = connect_ranks(c, d);

@@ -29,7 +29,7 @@ static void cuda_destroy(engine *base) {
   attention_cudnn_free(e->fused);
   cudaFreeHost(e->read);
   if (e->has_read) cudaEventDestroy(e->has_read);
-  for (int i = 0; i < EVENTS; i++) {
+  for (int i = 0; i < ENGINE_EVENTS; i++) {
     if (e->events[i]) cudaEventDestroy(e->events[i]);
   }
   for (int i = 0; i < STREAMS; i++) {
@@ -62,7 +62,7 @@ static status build(cuda_engine *e, const cuda_engine_spec *spec) {
   for (int i = 0; i < STREAMS; i++) {
     CUDA(cudaStreamCreateWithFlags(&e->streams[i], cudaStreamNonBlocking));
   }
-  for (int i = 0; i < EVENTS; i++) {
+  for (int i = 0; i < ENGINE_EVENTS; i++) {
     CUDA(cudaEventCreateWithFlags(&e->events[i], cudaEventDisableTiming));
   }
   gemm_math math = spec->compute != DTYPE_F32 ? MATH_HALF : spec->tf32 ? MATH_TF32 : MATH_SPLIT;

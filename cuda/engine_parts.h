@@ -8,7 +8,7 @@
 #include "gemm.h"
 #include "kernels.h"
 
-enum { EVENTS = 64, RUN_TABLES = 512, DEFAULT_WORKSPACE_MIB = 64, STAGING = 16, STAGED_BYTES = 4 << 20 };
+enum { RUN_TABLES = 512, DEFAULT_WORKSPACE_MIB = 64, STAGING = 16, STAGED_BYTES = 4 << 20 };
 
 /* Pinned memory of a copy under way. */
 typedef struct {
@@ -31,7 +31,7 @@ typedef struct {
   engine base;
   int device;
   cudaStream_t streams[STREAMS];
-  cudaEvent_t events[EVENTS];
+  cudaEvent_t events[ENGINE_EVENTS];
   gemm *products;
   attention_cudnn *fused;
   step_state *step;      /* device */

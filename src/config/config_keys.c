@@ -59,10 +59,10 @@ static const config_choice recomputes[] = {
 static const config_choice strategies[] = {
     {"auto", STRATEGY_AUTO, NULL},
     {"ddp", STRATEGY_DDP, NULL},
-    {"shard_optimizer", -1, "this version does not offer it; use ddp or auto"},
-    {"shard_grad", -1, "this version does not offer it; use ddp or auto"},
-    {"full_shard", -1, "this version does not offer it; use ddp or auto"},
-    {"hybrid", -1, "this version does not offer it; use ddp or auto"},
+    {"shard_optimizer", STRATEGY_SHARD_OPTIMIZER, NULL},
+    {"shard_grad", STRATEGY_SHARD_GRAD, NULL},
+    {"full_shard", STRATEGY_FULL_SHARD, NULL},
+    {"hybrid", STRATEGY_HYBRID, NULL},
     {0},
 };
 static const config_choice transports[] = {
@@ -265,7 +265,12 @@ const config_key config_keys[] = {
 
     CHOICE(
         parallel, strategy, "auto", strategies, CHANGE_FREE,
-        "How ranks share the work. ddp: each has the whole model, gradients are summed. Results do not depend on it."),
+        "How ranks share the work. ddp: each has the whole model, gradients are summed. shard_optimizer: master weights "
+        "and moments are sharded (ZeRO-1). shard_grad: gradients too (ZeRO-2). full_shard: weights too, gathered unit by "
+        "unit (ZeRO-3, FSDP). hybrid: full_shard inside shards of parallel.shard_ranks ranks, ddp across them. auto: the "
+        "fastest that fits into memory. Results do not depend on it."),
+    INTEGER(parallel, shard_ranks, "0", 0, 65536, "ranks", CHANGE_FREE,
+            "hybrid: neighbouring ranks that hold one copy of the model together. 0: the ranks of a host."),
     CHOICE(parallel, transport, "auto", transports, CHANGE_FREE,
            "What carries gradients and weights between ranks. auto: nccl on GPUs, mpi on the CPU; mpi on GPUs goes "
            "through host memory."),

@@ -66,12 +66,15 @@ static status begin(mpi_collectives *c) {
   return STATUS_OK;
 }
 
-static status all_gather(collectives *base, void *buffer, dtype type, const int64_t *starts) {
+static status all_gather(collectives *base, const void *own, void *buffer, dtype type, const int64_t *starts) {
   mpi_collectives *c = (mpi_collectives *)base;
   int rank = base->d->rank, ranks = base->d->ranks;
   int64_t size = (int64_t)dtype_size(type);
-  char *bytes = buffer;
+  char *bytes = buffer, *place = bytes + starts[rank] * size;
   TRY(begin(c));
+  if (own != place && starts[rank + 1] > starts[rank]) {
+    memcpy(place, own, (size_t)((starts[rank + 1] - starts[rank]) * size));
+  }
   for (int step = 1; step < ranks; step++) {
     int from = (rank - step + ranks) % ranks;
     TRY(start_receive(c, from, bytes + starts[from] * size, (starts[from + 1] - starts[from]) * size));
@@ -148,7 +151,7 @@ static const collectives_ops mpi_ops = {destroy, all_gather, all_to_all, wait_al
 status collectives_mpi_create_chunked(const dist *d, engine *e, int64_t chunk, collectives **out) {
   *out = NULL;
   REQUIRE(chunk >= 8 && chunk <= INT32_MAX, "messages of %lld bytes: MPI takes 8 to %d", (long long)chunk, INT32_MAX);
-  REQUIRE(d->ranks > 1 && mpi_world() != MPI_COMM_NULL, "collectives over MPI need MPI and several ranks, not %d",
+  REQUIRE(d->ranks > 1 && mpi_comm(d) != MPI_COMM_NULL, "collectives over MPI need MPI and several ranks, not %d",
           d->ranks);
   mpi_collectives *c;
   TRY(memory_new(&c, 1, sizeof *c, "collectives"));
@@ -157,7 +160,7 @@ status collectives_mpi_create_chunked(const dist *d, engine *e, int64_t chunk, c
   c->e = e;
   c->chunk = chunk;
   c->comm = MPI_COMM_NULL;
-  status s = mpi_status(MPI_Comm_dup(mpi_world(), &c->comm), "MPI_Comm_dup");
+  status s = mpi_status(MPI_Comm_dup(mpi_comm(d), &c->comm), "MPI_Comm_dup");
   if (s != STATUS_OK) {
     destroy(&c->base);
     return s;

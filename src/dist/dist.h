@@ -13,6 +13,7 @@ typedef struct {
   int local_rank, local_ranks; /* on this host */
   int hosts;
   char host[64];
+  int part; /* 0: all ranks of the job; otherwise some of them: dist_split */
 } dist;
 
 /* One rank without MPI: what programs use that never run on several ranks. Every function below then returns at once.
@@ -47,6 +48,16 @@ status dist_gather(const dist *d, const double *mine, int count, double *all);
 /* A user error on all ranks when `text` differs between ranks; it names `what`, the first rank that differs from rank 0
  * and its host. */
 status dist_same(const dist *d, const char *what, const char *text);
+
+/* Collective. The ranks of `d` that give the same `color` form a part of the job; in it they are numbered in their
+ * order in `d`. All functions here then work on the part alone. local_rank, local_ranks and hosts stay those of `d`. */
+status dist_split(const dist *d, int color, dist *part);
+/* Collective over the part; harmless on what dist_split didn't make. */
+void dist_part_free(dist *part);
+
+/* Collective. The bytes of all ranks one behind the other, in order of rank, in rank 0's `all` of all_bytes bytes; a
+ * failure when they are not as many. `all` is unused elsewhere. */
+status dist_collect(const dist *d, const void *mine, size_t bytes, void *all, size_t all_bytes);
 
 status dist_barrier(const dist *d);
 

@@ -32,6 +32,8 @@ static inline size_t dtype_size(dtype t) {
 
 typedef enum { STREAM_MAIN, STREAM_SIDE, STREAM_COMM, STREAM_COPY, STREAMS } stream_id;
 
+enum { ENGINE_EVENTS = 256 };
+
 typedef enum { COPY_TO_ENGINE, COPY_TO_HOST, COPY_INSIDE } copy_direction;
 
 /* Everything that changes from step to step; lives in the engine's memory so that a recorded step stays valid. */
@@ -332,7 +334,7 @@ typedef struct {
   status (*plans)(engine *e, char **text);
   status (*read_plans)(engine *e, const char *text, const char *origin);
 
-  /* Streams and events: an event is a number in [0, 64). */
+  /* Streams and events: an event is a number in [0, ENGINE_EVENTS). */
   status (*record)(engine *e, stream_id s, int event);
   status (*wait)(engine *e, stream_id s, int event);
   status (*synchronize)(engine *e); /* waits for all streams; reports what went wrong on the device */
@@ -368,7 +370,8 @@ typedef struct {
 
   /* The update. n counts elements of type s. */
   status (*add)(engine *e, stream_id s, void *sum, const void *term, int64_t n); /* sum += term: a node of the tree */
-  status (*leaf_squares)(engine *e, const void *grad, int64_t leaf, int64_t n_leaves, double *squares); /* fp64 sum of g² per leaf */
+  /* squares[i · stride] = fp64 sum of g² over leaf i. */
+  status (*leaf_squares)(engine *e, const void *grad, int64_t leaf, int64_t n_leaves, double *squares, int64_t stride);
   /* Sums squares and losses in index order in fp64; undoes the loss scale, then decides clipping and skipping; fills
    * the engine's step_result; adapts the loss scale that the engine keeps. grad_clip 0: off. */
   status (*finish_norm)(engine *e, const double *squares, int64_t n_squares, const double *losses, int64_t n_losses, double grad_clip);

@@ -25,10 +25,8 @@ static status read_file(loaded *l, const char *path, const char *device) {
 }
 
 static status fill_store(loaded *l) {
-  if (l->d.ranks > 1) {
-    TRY(transport_create(&l->d, l->k->config->parallel.transport, l->e, &l->c));
-  }
-  TRY(weight_store_create(l->m, l->e, &l->d, l->c, STRATEGY_AUTO, l->d.ranks, (uint64_t)l->k->config->run.seed, false,
+  TRY(groups_create(&l->d, l->d.ranks, l->k->config->parallel.transport, l->e, &l->groups));
+  TRY(weight_store_create(l->m, l->e, &l->d, &l->groups, STRATEGY_AUTO, l->d.ranks, (uint64_t)l->k->config->run.seed, false,
                           &l->w));
   return checkpoint_load(l->k, l->m, l->w, false, &l->d);
 }
@@ -58,9 +56,7 @@ void loaded_close(loaded *l) {
   if (l->w != NULL) {
     weight_store_destroy(l->w);
   }
-  if (l->c != NULL) {
-    l->c->ops->destroy(l->c);
-  }
+  groups_destroy(&l->groups);
   if (l->e != NULL) {
     l->e->ops->destroy(l->e);
   }

@@ -13,7 +13,7 @@ typedef struct {
   checkpoint *k;
   model *m;
   engine *e;
-  collectives *c; /* NULL on one rank */
+  rank_groups groups;
   weight_store *w;
   dist d;
 } loaded;

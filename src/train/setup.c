@@ -15,6 +15,7 @@
 #include "train/micro_batch.h"
 #include "train/plans.h"
 #include "train/resume.h"
+#include "train/strategy.h"
 
 /* Config. */
 
@@ -131,15 +132,14 @@ double training_memory_available(const training *t) {
   return engine_gpu_memory_free(t->d->local_rank % engine_gpus()) / sharing;
 }
 
-/* What weight_store_create, model_run_create, evaluation_create and the buffers below will take. */
-static void make_plan(training *t) {
+void training_plan(training *t) {
   const config *c = t->c;
   run_spec spec = training_spec(t);
   engine_limits limits;
   model_limits(t->m, t->e, spec.B, spec.T, &limits);
   t->plan = (memory_plan){0};
-  weight_store_plan(t->m, t->e->compute, t->e->state, t->d->ranks, c->parallel.strategy, t->micro_batches, true,
-                    &t->plan);
+  weight_store_plan(t->m, t->e->compute, t->e->state, t->d->ranks, t->shard_ranks, c->parallel.strategy,
+                    t->micro_batches, true, &t->plan);
   plan_add(&t->plan, "activations", (double)model_run_bytes(t->m, t->e->compute, t->e->state, &spec));
   if (t->val_store != NULL) {
     plan_add(&t->plan, "evaluation", (double)evaluation_bytes(t->m, t->e, spec.B, spec.T));
@@ -179,8 +179,7 @@ status training_build(training *t) {
   TRY(dist_agree(t->d, build_model(t)));
   TRY(dist_same(t->d, "the engine", t->e->description)); /* unlike processors round differently */
   TRY(check_ranks(t));
-  make_plan(t);
-  return STATUS_OK;
+  return strategy_resolve(t);
 }
 
 status training_open(training *t, const train_request *request, const dist *d) {
@@ -211,7 +210,7 @@ status training_check_memory(const training *t) {
 static status allocate(training *t) {
   const config *c = t->c;
   run_spec spec = training_spec(t);
-  TRY(weight_store_create(t->m, t->e, t->d, t->exchange, c->parallel.strategy, t->micro_batches, (uint64_t)c->run.seed,
+  TRY(weight_store_create(t->m, t->e, t->d, &t->groups, c->parallel.strategy, t->micro_batches, (uint64_t)c->run.seed,
                           true, &t->w));
   TRY(model_run_create(t->m, t->e, &spec, &t->pass));
   TRY(host_batch_init(&t->host, spec.B, spec.T));
@@ -265,10 +264,12 @@ static status open_files(training *t) {
   return metrics_open(t->c->run.dir, t->state.step, t->c->train.precision == PRECISION_FP16, &t->metrics);
 }
 
+status training_connect(training *t) {
+  return dist_agree(t->d, groups_create(t->d, t->shard_ranks, t->c->parallel.transport, t->e, &t->groups));
+}
+
 status training_allocate(training *t) {
-  if (t->d->ranks > 1) {
-    TRY(dist_agree(t->d, transport_create(t->d, t->c->parallel.transport, t->e, &t->exchange)));
-  }
+  TRY(training_connect(t));
   run_spec spec = training_spec(t);
   engine_limits limits;
   model_limits(t->m, t->e, spec.B, spec.T, &limits);
@@ -295,9 +296,7 @@ void training_close(training *t) {
   host_batch_free(&t->host);
   model_run_free(t->pass);
   weight_store_destroy(t->w);
-  if (t->exchange != NULL) {
-    t->exchange->ops->destroy(t->exchange);
-  }
+  groups_destroy(&t->groups);
   model_free(t->m);
   if (t->e != NULL) {
     t->e->ops->destroy(t->e);

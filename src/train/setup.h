@@ -10,7 +10,7 @@
 #include "config/config.h"
 #include "data/sampler.h"
 #include "data/token_store.h"
-#include "dist/collectives.h"
+#include "dist/groups.h"
 #include "dist/dist.h"
 #include "model/model.h"
 #include "model/plan.h"
@@ -51,7 +51,8 @@ typedef struct {
   int lock;                             /* of the run folder; rank 0 */
   engine *e;
   model *m;
-  collectives *exchange; /* NULL on one rank */
+  rank_groups groups;    /* and their exchange */
+  int shard_ranks;       /* that hold one copy of the state together */
   weight_store *w;
   model_run *pass;
   evaluation *eval;
@@ -86,6 +87,12 @@ run_state training_fresh_state(const training *t);
 
 /* Model, engine and memory plan. Nothing large is allocated. */
 status training_build(training *t);
+
+/* What weight_store_create, model_run_create, evaluation_create and the buffers of a step will take under t->c: t->plan, t->memory_available. */
+void training_plan(training *t);
+
+/* The groups of the ranks and their exchange. */
+status training_connect(training *t);
 
 /* Exchange, plans of the matrix products, weights and buffers. */
 status training_allocate(training *t);

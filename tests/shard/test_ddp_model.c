@@ -21,7 +21,7 @@ typedef struct {
   const dist *ranks;
   model *m;
   engine *e;
-  collectives *c;
+  rank_groups g;
   weight_store *w;
   model_run *pass;
   double *losses; /* engine memory */
@@ -42,7 +42,7 @@ static void make_rows(int step, int64_t micro_batch, rows *r) {
   }
 }
 
-static status start(trainer *t, const dist *ranks, const config_model *c) {
+static status start(trainer *t, const dist *ranks, config_strategy strategy, const config_model *c) {
   t->ranks = ranks;
   TRY(model_create(c, "", &t->m));
   TRY(engine_cpu_create(DTYPE_F32, 1, 5, &t->e));
@@ -55,10 +55,9 @@ static status start(trainer *t, const dist *ranks, const config_model *c) {
                           .Vp = t->m->vocab_padded,
                           .chunk = CHUNK};
   TRY(t->e->ops->prepare(t->e, &limits));
-  if (ranks->ranks > 1) {
-    TRY(collectives_mpi_create(ranks, t->e, &t->c));
-  }
-  TRY(weight_store_create(t->m, t->e, ranks, t->c, STRATEGY_AUTO, N, 3, true, &t->w));
+  int shard_ranks = strategy == STRATEGY_HYBRID && ranks->ranks > 1 ? 2 : ranks->ranks;
+  TRY(groups_create(ranks, shard_ranks, TRANSPORT_MPI, t->e, &t->g));
+  TRY(weight_store_create(t->m, t->e, ranks, &t->g, strategy, N, 3, true, &t->w));
   run_spec spec = {.B = B, .T = T, .recompute = RECOMPUTE_NONE, .label_smoothing = 0.1, .training = true};
   TRY(model_run_create(t->m, t->e, &spec, &t->pass));
   return t->e->ops->alloc(t->e, N * sizeof(double), "losses", (void **)&t->losses);
@@ -110,9 +109,7 @@ static void stop(trainer *t) {
   t->e->ops->free(t->e, t->losses);
   model_run_free(t->pass);
   weight_store_destroy(t->w);
-  if (t->c != NULL) {
-    t->c->ops->destroy(t->c);
-  }
+  groups_destroy(&t->g);
   t->e->ops->destroy(t->e);
   model_free(t->m);
 }
@@ -134,11 +131,13 @@ static status compare(trainer *one, trainer *many) {
     REQUIRE(memcmp(a.matrices, b.matrices, (size_t)x->vectors * sizeof(float)) == 0, "matrices of %s differ", x->name);
     REQUIRE(memcmp(a.vectors, b.vectors, (size_t)(x->count - x->vectors) * sizeof(float)) == 0, "vectors of %s differ",
             x->name);
+    TRY(one->w->source.release(&one->w->source, u));
+    TRY(many->w->source.release(&many->w->source, u));
   }
   return STATUS_OK;
 }
 
-static status check(config_base base) {
+static status check(config_base base, config_strategy strategy) {
   config *c;
   TRY(config_new(&c));
   config_model shape = c->model;
@@ -153,9 +152,9 @@ static status check(config_base base) {
   shape.wave_interleave = base == BASE_WAVERESNET;
   TRY(config_resolve_model(&shape));
   trainer one = {0}, many = {0}, scaled = {.scaled = true};
-  TRY(start(&one, &alone, &shape));
-  TRY(start(&many, &d, &shape));
-  TRY(start(&scaled, &d, &shape));
+  TRY(start(&one, &alone, STRATEGY_DDP, &shape));
+  TRY(start(&many, &d, strategy, &shape));
+  TRY(start(&scaled, &d, strategy, &shape));
   for (int step = 1; step <= STEPS; step++) {
     TRY(train(&one, step));
     TRY(train(&many, step));
@@ -170,8 +169,10 @@ static status check(config_base base) {
 }
 
 static void same_bits(config_base base) {
-  if (check(base) != STATUS_OK) {
-    fail_msg("rank %d: %s", d.rank, status_message());
+  for (config_strategy strategy = STRATEGY_DDP; strategy <= STRATEGY_HYBRID; strategy++) {
+    if ((strategy != STRATEGY_HYBRID || d.ranks >= 4) && check(base, strategy) != STATUS_OK) {
+      fail_msg("rank %d, strategy %d: %s", d.rank, (int)strategy, status_message());
+    }
   }
 }
 
