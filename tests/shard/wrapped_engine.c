@@ -61,7 +61,7 @@ static status add(engine *e, stream_id s, void *sum, const void *term, int64_t n
 }
 
 static status leaf_squares(engine *e, const void *grad, int64_t leaf, int64_t n_leaves, double *squares,
-                                 int64_t stride) {
+                           int64_t stride) {
   return real_of(e)->ops->leaf_squares(real_of(e), grad, leaf, n_leaves, squares, stride);
 }
 
