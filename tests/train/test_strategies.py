@@ -1,6 +1,6 @@
 """Sharded training is the same run: every strategy, numbers of ranks, accumulation, recompute, dropout, frozen tensors, odd sizes, and
 checkpoints that go from one strategy to another."""
-import shutil
+import pathlib
 import unittest
 
 from common import BASE, TrainCase
@@ -138,6 +138,21 @@ class Chains(TrainCase):
 
     def test_hybrid_full_shard_shard_optimizer(self):
         self.chain(("hybrid", 2), ("full_shard", 8), ("shard_optimizer", 4))
+
+
+class Presets(TrainCase):
+    """Each config that is offered says what it takes, or that this machine is too small for it."""
+
+    def test_plans(self):
+        configs = sorted((pathlib.Path(__file__).parents[2] / "configs").glob("*.ini"))
+        self.assertGreaterEqual(len(configs), 6)
+        for config in configs:
+            with self.subTest(config.name):
+                process = self.start(config, f"data.train={self.train}", f"data.val={self.val}", f"run.dir={self.folder / config.stem}", "run.device=cpu",
+                                     "train.precision=fp32", "--plan")
+                result = self.finish(process)
+                self.assertRegex(result.out, r"sum +[\d.]+ GiB of|sum +[\d.]+ MiB of")
+                self.assertTrue(result.code == 0 or (result.code == 2 and "each rank needs" in result.out), result.out)
 
 
 if __name__ == "__main__":
