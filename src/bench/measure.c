@@ -121,7 +121,7 @@ static void summarize(const bench *b, const double *seconds, const bench_length 
   row->ms = scale * (sorted[(n - 1) / 2] + sorted[n / 2]) / 2;
   row->ms_min = scale * sorted[0];
   row->ms_max = scale * sorted[n - 1];
-  double tokens = (double)row->micro_batch * (double)row->seq_len; /* of a rank */
+  double tokens = (double)(row->micro_batch * row->seq_len * row->accumulate); /* of a rank */
   row->tok_s = tokens * row->ranks / row->ms * 1000;
   row->tflops = tokens * row->flop_per_token / row->ms * 1e-9;
   if (b->gauge.on_gpu) {
@@ -184,6 +184,7 @@ static void describe(const bench *b, const char *name, bench_row *row) {
                      .ranks = t->d->ranks,
                      .micro_batch = c->train.micro_batch,
                      .seq_len = c->data.seq_len,
+                     .accumulate = b->mode == BENCH_FORWARD ? 1 : t->micro_batches / t->d->ranks,
                      .vocab_size = c->model.vocab_size,
                      .parameters = t->m->parameters,
                      .flop_per_token = share * flop,

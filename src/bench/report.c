@@ -110,6 +110,7 @@ status report_add(bench_report *r, const bench_row *row) {
   add_number(o, "ranks", row->ranks);
   add_number(o, "micro_batch", (double)row->micro_batch);
   add_number(o, "seq_len", (double)row->seq_len);
+  add_number(o, "accumulate", (double)row->accumulate);
   add_number(o, "vocab_size", (double)row->vocab_size);
   add_number(o, "parameters", (double)row->parameters);
   add_number(o, "flop_per_token", row->flop_per_token);
@@ -171,13 +172,13 @@ void report_line(const bench_row *row) {
 static void table_row(const bench_row *row) {
   char speed[32], mfu[32], full[32], peak[32], power[32], times[64];
   if (row->error[0] != 0) {
-    log_line("%-8.8s %-7s %-4s %-8.8s %5d %5lld %6lld  %s", row->model, bench_mode_name(row->mode),
+    log_line("%-8.8s %-7s %-4s %-15s %5d %5lld %6lld  %s", row->model, bench_mode_name(row->mode),
              config_precision_name(row->precision), config_strategy_name(row->strategy), row->ranks,
              (long long)row->micro_batch, (long long)row->seq_len, row->error);
     return;
   }
   snprintf(times, sizeof times, "%.2f (%.2f-%.2f)", row->ms, row->ms_min, row->ms_max);
-  log_line("%-8.8s %-7s %-4s %-8.8s %5d %5lld %6lld %11s %24s %6s %6s %10s %6s %8.4f", row->model,
+  log_line("%-8.8s %-7s %-4s %-15s %5d %5lld %6lld %11s %24s %6s %6s %10s %6s %8.4f", row->model,
            bench_mode_name(row->mode), config_precision_name(row->precision), config_strategy_name(row->strategy),
            row->ranks, (long long)row->micro_batch, (long long)row->seq_len, grouped(row->tok_s, speed), times,
            known("%.1f", 100 * row->mfu, mfu), known("%.1f", 100 * row->mfu_full, full),
@@ -185,7 +186,7 @@ static void table_row(const bench_row *row) {
 }
 
 void report_table(const bench_row *rows, int n) {
-  log_line("%-8s %-7s %-4s %-8s %5s %5s %6s %11s %24s %6s %6s %10s %6s %8s", "model", "mode", "prec", "strategy",
+  log_line("%-8s %-7s %-4s %-15s %5s %5s %6s %11s %24s %6s %6s %10s %6s %8s", "model", "mode", "prec", "strategy",
            "ranks", "B", "T", "tok/s", "ms (least-most)", "MFU %", "full %", "memory", "watts", "loss");
   for (int i = 0; i < n; i++) {
     table_row(&rows[i]);

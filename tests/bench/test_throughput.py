@@ -51,7 +51,7 @@ class Throughput(unittest.TestCase):
     def check_row(self, row, mode, ranks, micro_batch=B, seq_len=T):
         self.assertEqual(row["mode"], mode)
         self.assertEqual(row["precision"], "fp32")
-        self.assertEqual(row["strategy"], "ddp")
+        self.assertEqual(row["strategy"], "ddp" if row["ranks"] == 1 else "shard_optimizer")
         self.assertEqual(row["recompute"], "none")
         self.assertEqual((row["ranks"], row["micro_batch"], row["seq_len"]), (ranks, micro_batch, seq_len))
         self.assertAlmostEqual(row["tok_s"] * row["ms"] / 1000 / (ranks * micro_batch * seq_len), 1, places=9)
@@ -88,6 +88,16 @@ class Throughput(unittest.TestCase):
         for row in report["results"]:
             self.check_row(row, "train", 1, 2, 10)
             self.assertEqual(row["base"], "waveresnet")
+
+    def test_strategies_and_accumulation(self):
+        report, _ = self.report("--models", self.small, "--strategy", "ddp,full_shard", "--accumulate", 2, ranks=2)
+        self.assertEqual([row["strategy"] for row in report["results"]], ["ddp", "full_shard"])
+        for row in report["results"]:
+            self.assertEqual((row["accumulate"], row["ranks"]), (2, 2))
+            tokens = 2 * 2 * row["micro_batch"] * row["seq_len"]
+            self.assertLess(abs(row["tok_s"] * row["ms"] / 1000 / tokens - 1), 1e-6)
+        self.assertEqual(len({row["loss"] for row in report["results"]}), 1)  # the same step
+        self.bench("throughput", *QUICK, "--models", self.small, "--strategy", "full", "--out", self.folder / "none", code=2)
 
     def test_a_training_config_is_a_model(self):
         self.small.write_text(MODEL + "max_steps = 2\nwarmup_steps = 1\nbatch_tokens = 7\n[eval]\ninterval = 4\n")

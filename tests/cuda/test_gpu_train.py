@@ -1,4 +1,5 @@
 """psann_train on a GPU: the same bits again and on any number of ranks, close to the CPU engine, and usable afterwards."""
+import json
 import math
 import os
 import pathlib
@@ -71,6 +72,36 @@ class Gpu(TrainCase):
         for precision, dropout in SETTINGS:
             for ranks in (n for n in (2, 4, 8) if n <= gpus()):
                 self.assert_repeats(precision, dropout, f"nccl_{ranks}", "parallel.transport=nccl", ranks=ranks)
+
+    def test_strategies_on_one_gpu_give_the_same_bits(self):
+        for precision, dropout in (("fp32", 0.1), ("bf16", 0.0)):
+            for strategy, ranks in (("shard_optimizer", 2), ("shard_grad", 4), ("full_shard", 2), ("full_shard", 8), ("hybrid", 4)):
+                shards = ("parallel.shard_ranks=2",) if strategy == "hybrid" else ()
+                self.assert_repeats(precision, dropout, f"{strategy}_{ranks}", "parallel.transport=mpi", f"parallel.strategy={strategy}", *shards, ranks=ranks)
+
+    def test_strategies_over_nccl_give_the_same_bits(self):
+        if gpus() < 2:
+            self.skipTest(f"needs two GPUs, here is {gpus()}; ranks that share it over MPI are tested")
+        for precision, dropout in SETTINGS:
+            for strategy in ("ddp", "shard_optimizer", "shard_grad", "full_shard"):
+                for recompute in ("none", "block") if strategy == "full_shard" else ("none",):
+                    self.assert_repeats(precision, dropout, f"nccl_{strategy}_{recompute}", "parallel.transport=nccl", f"parallel.strategy={strategy}",
+                                        f"train.recompute={recompute}", ranks=2)
+
+    def test_sharded_weights_give_the_same_text_and_score(self):
+        if gpus() < 2:
+            self.skipTest(f"needs two GPUs, here is {gpus()}")
+        run = self.first_run("bf16", 0.1)
+        said = {}
+        for strategy, ranks in (("ddp", 1), ("full_shard", 2)):
+            launch = ["mpirun", "-np", str(ranks)] if ranks > 1 else []
+            for words in (["psann_generate", run, "the ", "--max-tokens", "20", "--json"], ["psann_eval", run, self.val, "--json"]):
+                done = subprocess.run([*launch, PROGRAMS / words[0], *words[1:], "--device", "cuda", "--strategy", strategy], env=ENVIRONMENT, capture_output=True,
+                                      text=True, timeout=120)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                said.setdefault(words[0], []).append({k: v for k, v in json.loads(done.stdout).items() if k != "seconds"})
+        for program, results in said.items():
+            self.assertEqual(results[0], results[1], program)
 
     def test_recompute_modes_give_the_same_bits(self):
         for precision, dropout in SETTINGS:
