@@ -1,5 +1,5 @@
-/* NCCL moves, and never adds: sums are made by our own kernels in tree order (shard/reduce.h), so an exchange is sends
- * and receives of slices. Before an exchange STREAM_COMM waits for what STREAM_MAIN has issued so far; `wait` makes
+/* NCCL moves, and adds for two ranks alone: other sums are made by our own kernels in tree order (shard/reduce.h), so an
+ * exchange is sends and receives of slices. Before an exchange STREAM_COMM waits for what STREAM_MAIN has issued so far; `wait` makes
  * STREAM_MAIN wait for the exchanges. The host waits for neither.
  */
 #include "collectives_nccl.h"
@@ -96,6 +96,14 @@ static status all_to_all(collectives *base, const void *buffer, dtype type, cons
                          (const char *)buffer + (size_t)starts[rank] * size, (size_t)own * size);
 }
 
+static status reduce_pair(collectives *base, const void *buffer, dtype type, const int64_t *starts, void *sum) {
+  nccl_collectives *c = (nccl_collectives *)base;
+  REQUIRE(base->d->ranks == 2 && equal_slices(starts, 2), "a sum over a pair, by %d ranks", base->d->ranks);
+  TRY(begin(c));
+  NCCL(ncclReduceScatter(buffer, sum, (size_t)(starts[1] - starts[0]), nccl_type(type), ncclSum, c->comm, c->stream));
+  return STATUS_OK;
+}
+
 static status wait_all(collectives *base) {
   nccl_collectives *c = (nccl_collectives *)base;
   TRY(c->e->ops->record(c->e, STREAM_COMM, EVENT_EXCHANGED));
@@ -110,7 +118,7 @@ static void destroy(collectives *base) {
   free(c);
 }
 
-static const collectives_ops nccl_ops = {destroy, all_gather, all_to_all, wait_all};
+static const collectives_ops nccl_ops = {destroy, all_gather, all_to_all, reduce_pair, wait_all};
 
 static status connect_ranks(nccl_collectives *c, const dist *d) {
   ncclUniqueId id;

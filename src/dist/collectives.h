@@ -17,7 +17,10 @@ typedef struct {
   status (*all_gather)(collectives *c, const void *own, void *buffer, dtype type, const int64_t *starts);
   /* Every rank's slice s goes to rank s; parts: (ranks, own slice) in rank order, own part included. */
   status (*all_to_all)(collectives *c, const void *buffer, dtype type, const int64_t *starts, void *parts);
-  /* Both may return before the exchange is done; after `wait` STREAM_MAIN sees the results of all that were issued. */
+  /* NULL where there is none. Two ranks, equal slices: rank r gets slice r of the sum of both buffers in `sum`, which may be that slice's place in
+   * `buffer`. It needs no order, since a + b = b + a. */
+  status (*reduce_pair)(collectives *c, const void *buffer, dtype type, const int64_t *starts, void *sum);
+  /* All may return before the exchange is done; after `wait` STREAM_MAIN sees the results of all that were issued. */
   status (*wait)(collectives *c);
 } collectives_ops;
 

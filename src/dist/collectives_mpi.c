@@ -146,7 +146,8 @@ static void destroy(collectives *base) {
   free(c);
 }
 
-static const collectives_ops mpi_ops = {destroy, all_gather, all_to_all, wait_all};
+static const collectives_ops mpi_ops = {
+    .destroy = destroy, .all_gather = all_gather, .all_to_all = all_to_all, .wait = wait_all};
 
 status collectives_mpi_create_chunked(const dist *d, engine *e, int64_t chunk, collectives **out) {
   *out = NULL;

@@ -172,6 +172,11 @@ static status completed(collectives *c) {
   return c->stream_ordered ? STATUS_OK : c->ops->wait(c);
 }
 
+/* Whether an exchange among these ranks, of which so many have a part, makes the sum as well. */
+static bool sums_pairs(const collectives *c, int parts) {
+  return c->ops->reduce_pair != NULL && c->d->ranks == 2 && parts == 2;
+}
+
 /* The slice's sums of all shards: each replica adds its part of the slice and hands it round. */
 static status sum_over_replicas(reduction *r, int unit_index, int64_t round, void *sum) {
   collectives *c = r->g->in_replicas;
@@ -195,7 +200,9 @@ status reduction_settle(reduction *r) {
   const reduce_call call = r->under_way;
   r->busy = false;
   TRY(completed(in_shard(r)));
-  TRY(sum_parts(r, parts_in_shard(r, call.round), layout_count(r->l, call.unit_index), call.sum));
+  if (!r->summed) {
+    TRY(sum_parts(r, parts_in_shard(r, call.round), layout_count(r->l, call.unit_index), call.sum));
+  }
   if (replicas(r) > 1) {
     TRY(sum_over_replicas(r, call.unit_index, call.round, call.sum));
   }
@@ -206,7 +213,10 @@ status reduction_start(reduction *r, const reduce_call *call) {
   collectives *c = in_shard(r);
   REQUIRE(c != NULL, "one rank has nothing to exchange");
   TRY(reduction_settle(r));
-  TRY(c->ops->all_to_all(c, call->grad, r->e->state, layout_slices(r->l, call->unit_index), r->parts));
+  const int64_t *slices = layout_slices(r->l, call->unit_index);
+  r->summed = sums_pairs(c, parts_in_shard(r, call->round));
+  TRY(r->summed ? c->ops->reduce_pair(c, call->grad, r->e->state, slices, call->sum)
+                : c->ops->all_to_all(c, call->grad, r->e->state, slices, r->parts));
   if (call->sent >= 0) {
     TRY(r->e->ops->record(r->e, STREAM_COMM, call->sent));
   }

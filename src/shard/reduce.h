@@ -41,6 +41,7 @@ typedef struct {
   int64_t *square_starts; /* (shard.ranks + 1) in the squares */
   reduce_call under_way;  /* exchange that was started, its sum not */
   bool busy;
+  bool summed; /* by the exchange itself */
 } reduction;
 
 status reduction_create(const layout *l, engine *e, const rank_groups *g, bool rounds, int64_t micro_batches,

@@ -335,21 +335,35 @@ typedef struct {
   const void *from;
   void *to;
   dtype type;
-  bool to_all;
+  enum { GATHER, TO_ALL, PAIR } kind;
   int64_t starts[65];
 } exchange_job;
 
+static status add_pair(deferred_engine *e, const exchange_job *x) {
+  int64_t own = x->starts[1];
+  float *parts = NULL;
+  TRY(memory_new(&parts, (size_t)(2 * own), sizeof *parts, "parts of a pair"));
+  TRY(x->inner->ops->all_to_all(x->inner, x->from, x->type, x->starts, parts));
+  TRY(x->inner->ops->wait(x->inner));
+  memcpy(x->to, parts + own, (size_t)own * sizeof *parts);
+  TRY(e->real->ops->add(e->real, STREAM_MAIN, x->to, parts, own));
+  free(parts);
+  return STATUS_OK;
+}
+
 static status run_exchange(deferred_engine *e, void *arguments) {
   const exchange_job *x = arguments;
-  (void)e;
-  TRY(x->to_all ? x->inner->ops->all_to_all(x->inner, x->from, x->type, x->starts, x->to)
-                : x->inner->ops->all_gather(x->inner, x->from, x->to, x->type, x->starts));
+  if (x->kind == PAIR) {
+    return add_pair(e, x);
+  }
+  TRY(x->kind == TO_ALL ? x->inner->ops->all_to_all(x->inner, x->from, x->type, x->starts, x->to)
+                        : x->inner->ops->all_gather(x->inner, x->from, x->to, x->type, x->starts));
   return x->inner->ops->wait(x->inner);
 }
 
-static status exchange(collectives *base, bool to_all, const void *from, void *to, dtype type, const int64_t *starts) {
+static status exchange(collectives *base, int kind, const void *from, void *to, dtype type, const int64_t *starts) {
   deferred_collectives *c = (deferred_collectives *)base;
-  exchange_job x = {.inner = c->inner, .from = from, .to = to, .type = type, .to_all = to_all};
+  exchange_job x = {.inner = c->inner, .from = from, .to = to, .type = type, .kind = kind};
   REQUIRE(base->d->ranks <= 64, "%d ranks", base->d->ranks);
   memcpy(x.starts, starts, (size_t)(base->d->ranks + 1) * sizeof *starts);
   TRY(record(&c->e->base, STREAM_MAIN, c->event));
@@ -358,11 +372,15 @@ static status exchange(collectives *base, bool to_all, const void *from, void *t
 }
 
 static status all_gather(collectives *c, const void *own, void *buffer, dtype type, const int64_t *starts) {
-  return exchange(c, false, own, buffer, type, starts);
+  return exchange(c, GATHER, own, buffer, type, starts);
 }
 
 static status all_to_all(collectives *c, const void *buffer, dtype type, const int64_t *starts, void *parts) {
-  return exchange(c, true, buffer, parts, type, starts);
+  return exchange(c, TO_ALL, buffer, parts, type, starts);
+}
+
+static status reduce_pair(collectives *c, const void *buffer, dtype type, const int64_t *starts, void *sum) {
+  return exchange(c, PAIR, buffer, sum, type, starts);
 }
 
 static status wait_exchanged(collectives *base) {
@@ -379,7 +397,7 @@ static void destroy_collectives(collectives *base) {
 }
 
 static status defer_collectives(engine *e, int event, collectives **c) {
-  static const collectives_ops ops = {destroy_collectives, all_gather, all_to_all, wait_exchanged};
+  static const collectives_ops ops = {destroy_collectives, all_gather, all_to_all, reduce_pair, wait_exchanged};
   deferred_collectives *x;
   if (*c == NULL) {
     return STATUS_OK;
