@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "bench/exchange.h"
 #include "bench/throughput.h"
 #include "dist/dist.h"
 #include "report/version.h"
@@ -10,6 +11,7 @@ static const char usage[] =
     "usage: [mpirun -np N] psann_bench COMMAND [options]\n"
     "\n"
     "  throughput    speed, MFU, memory and power of training and of forward alone, for the bench models\n"
+    "  exchange      how fast ranks exchange buffers\n"
     "\n"
     "  psann_bench COMMAND --help    options of a command\n"
     "  psann_bench --version         what this build is\n";
@@ -34,10 +36,21 @@ static status command_throughput(int argc, char **argv, const dist *d) {
   return s;
 }
 
+static status command_exchange(int argc, char **argv, const dist *d) {
+  exchange_job job;
+  const char *print;
+  TRY(exchange_arguments(argc, argv, &job, &print));
+  if (print != NULL) {
+    show(d, print);
+    return STATUS_OK;
+  }
+  return exchange_run(&job, d);
+}
+
 static const struct {
   const char *name;
   status (*run)(int argc, char **argv, const dist *d);
-} commands[] = {{"throughput", command_throughput}};
+} commands[] = {{"throughput", command_throughput}, {"exchange", command_exchange}};
 
 static status run(int argc, char **argv, const dist *d) {
   const char *name = argc < 2 ? "" : argv[1];
@@ -55,9 +68,9 @@ static status run(int argc, char **argv, const dist *d) {
     }
   }
   if (argc < 2) {
-    USER_ERROR("no command is given; choose throughput (psann_bench --help)");
+    USER_ERROR("no command is given; choose throughput or exchange (psann_bench --help)");
   }
-  USER_ERROR("there is no command '%s'; choose throughput (psann_bench --help)", name);
+  USER_ERROR("there is no command '%s'; choose throughput or exchange (psann_bench --help)", name);
 }
 
 int main(int argc, char **argv) {

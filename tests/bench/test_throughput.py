@@ -99,6 +99,19 @@ class Throughput(unittest.TestCase):
         self.assertEqual(len({row["loss"] for row in report["results"]}), 1)  # the same step
         self.bench("throughput", *QUICK, "--models", self.small, "--strategy", "full", "--out", self.folder / "none", code=2)
 
+    def test_exchange(self):
+        out = self.folder / "exchange.json"
+        text = self.bench("exchange", "--sizes", "1,2", "--device", "cpu", "--out", out, ranks=3).stdout
+        report = json.loads(out.read_text())
+        self.assertEqual(report["ranks"], 3)
+        rows = report["results"]
+        self.assertEqual([(r["exchange"], r["bytes"]) for r in rows], [(x, m << 20) for m in (1, 2) for x in ("all_gather", "all_to_all")])
+        for row in rows:
+            self.assertAlmostEqual(row["gb_s"] * row["ms"] * 1e6 / row["bytes"], 1)
+            self.assertIn(f"{row['ms']:.3f} ms", text)
+        self.assertIn("2 to 1024 ranks, not 1", self.bench("exchange", code=2).stderr)
+        self.assertIn("--sizes is 0", self.bench("exchange", "--sizes", "0", code=2).stderr)
+
     def test_a_training_config_is_a_model(self):
         self.small.write_text(MODEL + "max_steps = 2\nwarmup_steps = 1\nbatch_tokens = 7\n[eval]\ninterval = 4\n")
         text = self.small.read_text().replace("[data]\n", "[data]\ntrain = nowhere.h5\nval = nowhere.h5\n")
