@@ -125,6 +125,10 @@ struct cJSON *system_object(const system_facts *f, const dist *d, const char *en
   cJSON_AddNumberToObject(o, "cores", f->machine_cores);
   cJSON_AddNumberToObject(o, "memory_bytes", f->memory_total);
   cJSON_AddNumberToObject(o, "memory_available_bytes", f->memory_available);
+  if (f->memory_reported > 0) {
+    cJSON_AddNumberToObject(o, "gpu_memory_planned_bytes", f->memory_planned);
+    cJSON_AddNumberToObject(o, "gpu_memory_reported_bytes", f->memory_reported);
+  }
   cJSON_AddStringToObject(o, "os", f->os);
   cJSON_AddStringToObject(o, "version", version_number());
   cJSON_AddStringToObject(o, "commit", version_commit());

@@ -11,6 +11,8 @@ typedef struct {
   int machine_cores;       /* that the machine has */
   double memory_total;     /* bytes; a container's limit when it is lower */
   double memory_available; /* bytes that can be allocated now without swapping */
+  double memory_planned;   /* bytes of rank 0's GPU by the memory plan, and as the GPU */
+  double memory_reported;  /* reports them after the first step; 0: not compared */
   char os[160];            /* distribution and kernel */
 } system_facts;
 
