@@ -209,6 +209,7 @@ status bench_measure(const config *c, const char *name, bench_mode mode, const b
     if (allocate(&b) != STATUS_OK) {
       snprintf(row->error, sizeof row->error, "%s", status_message());
     } else {
+      row->plan_bytes = plan_total(&b.t.plan); /* with what the libraries took, measured meanwhile */
       TRY(measure(&b, l,
                   row)); /* a failure ends the program, and closing could wait for ranks that wait for this one */
     }
