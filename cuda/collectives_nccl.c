@@ -4,23 +4,15 @@
  */
 #include "collectives_nccl.h"
 
-#include <nccl.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/memory.h"
 #include "check.h"
 #include "cuda_engine.h"
+#include "nccl_connect.h"
 
 enum { EVENT_DATA_READY = ENGINE_EVENTS - 2, EVENT_EXCHANGED = ENGINE_EVENTS - 1 }; /* of the engine's events */
-
-#define NCCL(call)                                                                          \
-  do {                                                                                      \
-    ncclResult_t nccl_result_ = (call);                                                     \
-    if (nccl_result_ != ncclSuccess) {                                                      \
-      FAIL("%s: %s (%s)", #call, ncclGetErrorString(nccl_result_), ncclGetLastError(NULL)); \
-    }                                                                                       \
-  } while (0)
 
 typedef struct {
   collectives base;
@@ -120,24 +112,6 @@ static void destroy(collectives *base) {
 
 static const collectives_ops nccl_ops = {destroy, all_gather, all_to_all, reduce_pair, wait_all};
 
-static status connect_ranks(nccl_collectives *c, const dist *d) {
-  ncclUniqueId id;
-  void *data = &id;
-  size_t bytes = sizeof id;
-  if (d->rank == 0) {
-    NCCL(ncclGetUniqueId(&id));
-  } else {
-    data = NULL;
-  }
-  TRY(dist_broadcast(d, &data, &bytes));
-  ncclUniqueId shared = *(ncclUniqueId *)data;
-  if (d->rank != 0) {
-    free(data);
-  }
-  NCCL(ncclCommInitRank(&c->comm, d->ranks, shared, d->rank));
-  return STATUS_OK;
-}
-
 status collectives_nccl_create(const dist *d, engine *e, collectives **out) {
   *out = NULL;
   nccl_collectives *c;
@@ -147,7 +121,7 @@ status collectives_nccl_create(const dist *d, engine *e, collectives **out) {
   c->base.stream_ordered = true;
   c->e = e;
   c->stream = engine_cuda_stream(e, STREAM_COMM);
-  status s = connect_ranks(c, d);
+  status s = nccl_connect(d, &c->comm);
   if (s != STATUS_OK) {
     destroy(&c->base);
     return s;

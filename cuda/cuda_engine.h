@@ -20,6 +20,12 @@ cudaStream_t engine_cuda_stream(const engine *e, stream_id s);
 /* GPUs that this process sees; 0 without a driver. */
 int cuda_device_count(void);
 
+/* Why cuda_device_count is 0, in CUDA's words. */
+const char *cuda_device_absence(void);
+
+/* Its model ("NVIDIA H200"), into text; "" when it can't be told. */
+void cuda_device_name(int device, char *text, size_t room);
+
 /* Free memory of a GPU in bytes; 0 when it can't be told. */
 double cuda_memory_free(int device);
 

@@ -1,9 +1,12 @@
 /* The CUDA engine: engine_ops on one GPU. memory.c, streams.c, layers.c, plans.c and optimizer.c hold the operations;
  * nothing there waits for the device but synchronize, get_result and copies to the host.
  */
+#include <math.h>
+#include <nvtx3/nvToolsExt.h>
 #include <stdlib.h>
 
 #include "base/memory.h"
+#include "base/phase.h"
 #include "cuda_engine.h"
 #include "engine_parts.h"
 
@@ -27,6 +30,7 @@ static void cuda_destroy(engine *base) {
   }
   gemm_free(e->products);
   attention_cudnn_free(e->fused);
+  board_close(e->board);
   cudaFreeHost(e->read);
   if (e->has_read) cudaEventDestroy(e->has_read);
   for (int i = 0; i < ENGINE_EVENTS; i++) {
@@ -50,15 +54,39 @@ static engine_ops *operations(void) {
   return &ops;
 }
 
+static void range_begin(const char *name) {
+  nvtxRangePushA(name);
+}
+
+static void range_end(void) {
+  nvtxRangePop();
+}
+
+/* Notes what of the memory is in use before the context is made, or, without the board's word, right after. */
+static status open_device(cuda_engine *e) {
+  char address[32];
+  size_t available, total;
+  cuda_bus_address(e->device, address);
+  e->board = board_open(address);
+  e->used_before = board_memory_used(e->board);
+  CUDA(cudaSetDevice(e->device));
+  CUDA(cudaMemGetInfo(&available, &total)); /* makes the context */
+  if (isnan(e->used_before)) {
+    e->used_before = (double)(total - available);
+  }
+  phase_listen(range_begin, range_end);
+  return STATUS_OK;
+}
+
 static status build(cuda_engine *e, const cuda_engine_spec *spec) {
   struct cudaDeviceProp properties;
-  CUDA(cudaSetDevice(spec->device));
   CUDA(cudaGetDeviceProperties(&properties, spec->device));
-  if (properties.major < 9) {
+  if (properties.major != 9 || properties.minor != 0) { /* sm_90a runs on nothing later either */
     USER_ERROR("GPU %d is a %s (compute capability %d.%d) and this build has code for 9.0 alone; use run.device = cpu",
                spec->device, properties.name, properties.major, properties.minor);
   }
   e->device = spec->device;
+  TRY(open_device(e));
   for (int i = 0; i < STREAMS; i++) {
     CUDA(cudaStreamCreateWithFlags(&e->streams[i], cudaStreamNonBlocking));
   }
@@ -67,6 +95,9 @@ static status build(cuda_engine *e, const cuda_engine_spec *spec) {
   }
   gemm_math math = spec->compute != DTYPE_F32 ? MATH_HALF : spec->tf32 ? MATH_TF32 : MATH_SPLIT;
   TRY(gemm_create((size_t)DEFAULT_WORKSPACE_MIB << 20, math, &e->products));
+  size_t split_bytes;
+  gemm_split_memory(e->products, &split_bytes);
+  e->fixed = gemm_workspace(e->products) + split_bytes;
   TRY(attention_cudnn_create(&e->fused));
   TRY(cuda_alloc(&e->base, sizeof *e->step, "step state", (void **)&e->step));
   TRY(cuda_alloc(&e->base, sizeof *e->result, "step result", (void **)&e->result));
@@ -105,6 +136,18 @@ cudaStream_t engine_cuda_stream(const engine *e, stream_id s) {
 int cuda_device_count(void) {
   int n = 0;
   return cudaGetDeviceCount(&n) == cudaSuccess ? n : 0;
+}
+
+const char *cuda_device_absence(void) {
+  int n = 0;
+  cudaError_t error = cudaGetDeviceCount(&n);
+  return cudaGetErrorString(error != cudaSuccess ? error : cudaErrorNoDevice);
+}
+
+void cuda_device_name(int device, char *text, size_t room) {
+  struct cudaDeviceProp properties;
+  bool known = cudaGetDeviceProperties(&properties, device) == cudaSuccess;
+  snprintf(text, room, "%s", known ? properties.name : "");
 }
 
 void cuda_bus_address(int device, char *text) {

@@ -3,6 +3,7 @@
 #define PSANN_CUDA_ENGINE_PARTS_H
 
 #include "attention_cudnn.h"
+#include "base/board.h"
 #include "check.h"
 #include "cuda_engine.h"
 #include "gemm.h"
@@ -30,6 +31,9 @@ typedef struct {
 typedef struct {
   engine base;
   int device;
+  board *board;       /* NULL: the driver's tools are not there */
+  double used_before; /* bytes of the device in use before this engine; by the board where there is one */
+  size_t fixed;       /* bytes for the libraries to work in */
   cudaStream_t streams[STREAMS];
   cudaEvent_t events[ENGINE_EVENTS];
   gemm *products;

@@ -5,8 +5,7 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "dist/transport.h"
-#include "train/plans.h"
+#include "train/memory.h"
 
 static run_spec spec_of(const training *t) {
   return (run_spec){
@@ -31,6 +30,7 @@ status forward_plan(training *t, forward_pass *f) {
   plan_add(&t->plan, "activations", (double)model_run_bytes(t->m, t->e->compute, t->e->state, &spec));
   plan_add(&t->plan, "scratch", (double)t->e->ops->scratch_bytes(t->e, &limits));
   plan_add(&t->plan, "tokens", (double)token_bytes(t));
+  memory_plan_device(t);
   double whole = (double)(spec.B * spec.T) * (double)row_bytes(t);
   bool fits = t->memory_available <= 0 || plan_total(&t->plan) + whole <= t->memory_available;
   int64_t short_somewhere;
@@ -54,12 +54,11 @@ static status allocate(training *t, forward_pass *f) {
 }
 
 status forward_allocate(training *t, forward_pass *f) {
-  TRY(training_connect(t));
   engine_limits limits;
   model_limits(t->m, t->e, t->c->train.micro_batch, t->c->data.seq_len, &limits);
   limits.logits = t->c->train.micro_batch * t->c->data.seq_len;
   limits.logits_chunk = f->rows;
-  TRY(plans_share(t->d, t->e, &limits, t->c->gemm.plans));
+  TRY(training_connect(t, &limits));
   return dist_agree(t->d, allocate(t, f));
 }
 

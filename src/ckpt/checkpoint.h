@@ -44,6 +44,7 @@ typedef struct {
   int64_t best_step;              /* −1: none */
   double val_loss;                /* of this checkpoint's step; NaN: not evaluated */
   char train_digest[DIGEST_TEXT]; /* of the training store's tokens */
+  char plans_digest[DIGEST_TEXT]; /* of the plans of the matrix products; "" on engines that have no choice */
 } run_state;
 
 /* Collective; rank 0 writes <folder>/step_%08d.h5, names it in <folder>/latest, and in <folder>/best when state.step ==

@@ -183,7 +183,9 @@ const config_key config_keys[] = {
     INTEGER_OR(
         train, micro_batch, "auto", 0, 1, 65536, "sequences", CHANGE_REFUSE,
         "Sequences that one rank takes through the model at once. It is part of the run's identity: results depend on "
-        "it, not on the number of ranks. auto: chosen at the first start and kept."),
+        "it, not on the number of ranks. auto: chosen at the first start and kept, with eight micro-batches a step or "
+        "more: "
+        "on the CPU at most 4096 tokens, on a GPU what the memory plan of one rank admits there."),
     INTEGER(
         train, batch_tokens, "131072", 1, INT64_C(1) << 40, "tokens", CHANGE_REFUSE,
         "Tokens a step over the whole job, a multiple of seq_len and of micro_batch sequences; accumulation follows."),

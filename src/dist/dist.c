@@ -308,7 +308,9 @@ status dist_gather(const dist *d, const double *mine, int count, double *all) {
   return STATUS_OK;
 }
 
-status dist_same(const dist *d, const char *what, const char *text) {
+/* The first rank whose text is not that of rank 0, and its host; d->ranks: there is none. */
+static status first_that_differs(const dist *d, const char *text, int *rank, char host[sizeof d->host]) {
+  *rank = d->ranks;
   if (d->ranks == 1) {
     return STATUS_OK;
   }
@@ -316,14 +318,22 @@ status dist_same(const dist *d, const char *what, const char *text) {
   digest_of(text, strlen(text), mine);
   memcpy(first, mine, sizeof first);
   TRY_MPI(MPI_Bcast(first, sizeof first, MPI_CHAR, 0, mpi_comm(d)));
-  int differs = strcmp(mine, first) != 0 ? d->rank : d->ranks;
-  TRY_MPI(MPI_Allreduce(MPI_IN_PLACE, &differs, 1, MPI_INT, MPI_MIN, mpi_comm(d)));
+  *rank = strcmp(mine, first) != 0 ? d->rank : d->ranks;
+  TRY_MPI(MPI_Allreduce(MPI_IN_PLACE, rank, 1, MPI_INT, MPI_MIN, mpi_comm(d)));
+  if (*rank < d->ranks) {
+    memcpy(host, d->host, sizeof d->host);
+    TRY_MPI(MPI_Bcast(host, sizeof d->host, MPI_CHAR, *rank, mpi_comm(d)));
+  }
+  return STATUS_OK;
+}
+
+status dist_same(const dist *d, const char *what, const char *text) {
+  int differs;
+  char host[sizeof d->host];
+  TRY(first_that_differs(d, text, &differs, host));
   if (differs == d->ranks) {
     return STATUS_OK;
   }
-  char host[sizeof d->host];
-  memcpy(host, d->host, sizeof host);
-  TRY_MPI(MPI_Bcast(host, sizeof host, MPI_CHAR, differs, mpi_comm(d)));
   USER_ERROR(
       "%s differs between ranks: rank %d on %s has another one than rank 0; give all ranks the same, for example from "
       "a shared file system",
@@ -405,6 +415,22 @@ status dist_collect(const dist *d, const void *mine, size_t bytes, void *all, si
   }
   free(sizes);
   return s;
+}
+
+status dist_alike(const dist *d, const char *what, const char *text, const char *advice) {
+  enum { SHOWN = 128 };
+  int differs;
+  char host[sizeof d->host], first[SHOWN], other[SHOWN];
+  TRY(first_that_differs(d, text, &differs, host));
+  if (differs == d->ranks) {
+    return STATUS_OK;
+  }
+  snprintf(first, sizeof first, "%s", text);
+  snprintf(other, sizeof other, "%s", text);
+  TRY_MPI(MPI_Bcast(first, sizeof first, MPI_CHAR, 0, mpi_comm(d)));
+  TRY_MPI(MPI_Bcast(other, sizeof other, MPI_CHAR, differs, mpi_comm(d)));
+  USER_ERROR("%s differs between ranks: rank 0 has %s, rank %d on %s has %s; %s", what, first, differs, host, other,
+             advice);
 }
 
 status dist_barrier(const dist *d) {

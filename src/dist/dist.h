@@ -49,6 +49,9 @@ status dist_gather(const dist *d, const double *mine, int count, double *all);
  * and its host. */
 status dist_same(const dist *d, const char *what, const char *text);
 
+/* The same for short texts, both of which are named in the message, with what to do about it. */
+status dist_alike(const dist *d, const char *what, const char *text, const char *advice);
+
 /* Collective. The ranks of `d` that give the same `color` form a part of the job; in it they are numbered in their
  * order in `d`. All functions here then work on the part alone. local_rank, local_ranks and hosts stay those of `d`. */
 status dist_split(const dist *d, int color, dist *part);

@@ -312,6 +312,13 @@ typedef struct {
   void *weights;       /* c, what the model reads; may be master */
 } adamw_args;
 
+/* Memory of an engine's device, in bytes, as the device reports it. */
+typedef struct {
+  double total; /* that the device has */
+  double taken; /* since just before the engine was made, by this process if no other came or went; NaN: not known */
+  double fixed; /* of it: what the engine allocated for the libraries to work in when it was made */
+} device_usage;
+
 typedef struct engine engine;
 
 /* The largest shapes that will be asked for, so that scratch is allocated once. */
@@ -328,10 +335,15 @@ typedef struct {
   void (*free)(engine *e, void *p);
   size_t (*scratch_bytes)(const engine *e, const engine_limits *limits);
   status (*prepare)(engine *e, const engine_limits *limits); /* allocates the scratch */
-  /* Plans of the matrix products: which algorithm serves which shape. All three are NULL where an engine has no choice. `tune` times the shapes of a pass that the table lacks; `plans` gives
-   * the table as text (the caller frees it), `read_plans` adds such a text; `origin` names it in messages. The same table gives the same bits. */
+  /* NULL where memory is the host's. */
+  status (*memory)(engine *e, device_usage *out);
+  /* Plans of the matrix products: which algorithm serves which shape. All four are NULL where an engine has no choice.
+   * `tune` times the shapes of a pass that the table lacks; `plans` gives the table as text (the caller frees it),
+   * `used_plans` the lines of the products made so far, without what was measured; `read_plans` adds a table's text;
+   * `origin` names it in messages. The same table gives the same bits. */
   status (*tune)(engine *e, const engine_limits *limits);
   status (*plans)(engine *e, char **text);
+  status (*used_plans)(engine *e, char **text);
   status (*read_plans)(engine *e, const char *text, const char *origin);
 
   /* Streams and events: an event is a number in [0, ENGINE_EVENTS). */

@@ -17,6 +17,9 @@ int engine_gpus(void);
 /* Free memory of the current engine's device in bytes; 0: not known. */
 double engine_gpu_memory_free(int gpu);
 
+/* Its model, into text; "": not known. */
+void engine_gpu_name(int gpu, char *text, size_t room);
+
 /* PCI address of a GPU, by which the driver's tools know it, into text (at least 32 bytes); "": not known. */
 void engine_gpu_address(int gpu, char *text);
 

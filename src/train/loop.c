@@ -6,7 +6,9 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/phase.h"
 #include "report/console.h"
+#include "train/memory.h"
 #include "train/step.h"
 #include "watch/stop.h"
 
@@ -146,6 +148,9 @@ static status report(loop *l, const step_outcome *o, const evaluation_result *va
     metrics_step(l->t->metrics, &row);
   }
   show(l, &row);
+  if (row.step == l->t->first_step + 1) {
+    memory_compare(l->t);
+  }
   return check_skip(l, o);
 }
 
@@ -270,13 +275,16 @@ static status advance(loop *l, int64_t *stop) {
   evaluation_result val;
   TRY(train_collect(t, &outcome));
   if (evaluating) {
-    TRY(evaluate(l, &val));
+    TRY_PHASE("evaluate", evaluate(l, &val));
   }
   TRY(report(l, &outcome, evaluating ? &val : NULL));
   if (evaluating) {
     report_evaluation(l, &val);
   }
-  return saving || l->best_unsaved ? save(l, last || *stop != GO_ON) : STATUS_OK;
+  if (saving || l->best_unsaved) {
+    TRY_PHASE("save", save(l, last || *stop != GO_ON));
+  }
+  return STATUS_OK;
 }
 
 static void summarize(const loop *l, int64_t stop) {

@@ -12,6 +12,7 @@
 #include "engine/select.h"
 #include "optim/loss_scale.h"
 #include "report/version.h"
+#include "train/memory.h"
 #include "train/micro_batch.h"
 #include "train/plans.h"
 #include "train/resume.h"
@@ -100,7 +101,6 @@ static status compare_stores(const training *t) {
 
 static status build_model(training *t) {
   const config *c = t->c;
-  t->micro_batches = training_batch(t) / c->train.micro_batch;
   t->rate = schedule_from(c);
   t->update = update_from(c);
   if (c->model.base == BASE_WAVERESNET && c->model.wave_interleave && c->model.wave_padding == PADDING_SAME) {
@@ -109,7 +109,8 @@ static status build_model(training *t) {
         "nothing about a language model");
   }
   TRY(model_create(&c->model, c->train.decay_exclude, &t->m));
-  return engine_create(c->run.device, c->train.precision, engine_gpus() > 0 ? t->d->local_rank % engine_gpus() : 0, (int)c->cpu.threads, (uint64_t)c->run.seed, &t->e);
+  return engine_create(c->run.device, c->train.precision, engine_gpus() > 0 ? t->d->local_rank % engine_gpus() : 0,
+                       (int)c->cpu.threads, (uint64_t)c->run.seed, &t->e);
 }
 
 static run_spec training_spec(const training *t) {
@@ -132,37 +133,6 @@ double training_memory_available(const training *t) {
   return engine_gpu_memory_free(t->d->local_rank % engine_gpus()) / sharing;
 }
 
-void training_plan(training *t) {
-  const config *c = t->c;
-  run_spec spec = training_spec(t);
-  engine_limits limits;
-  model_limits(t->m, t->e, spec.B, spec.T, &limits);
-  t->plan = (memory_plan){0};
-  weight_store_plan(t->m, t->e->compute, t->e->state, t->d->ranks, t->shard_ranks, c->parallel.strategy,
-                    t->micro_batches, true, &t->plan);
-  plan_add(&t->plan, "activations", (double)model_run_bytes(t->m, t->e->compute, t->e->state, &spec));
-  if (t->val_store != NULL) {
-    plan_add(&t->plan, "evaluation", (double)evaluation_bytes(t->m, t->e, spec.B, spec.T));
-  }
-  plan_add(&t->plan, "scratch", (double)t->e->ops->scratch_bytes(t->e, &limits));
-  plan_add(&t->plan, "tokens", 3.0 * (double)batch_bytes(t));
-  t->memory_available = training_memory_available(t);
-}
-
-static status compare_memory(const training *t) {
-  double needed = plan_total(&t->plan);
-  if (needed > t->memory_available && t->memory_available > 0) {
-    char need[32], have[32];
-    USER_ERROR(
-        "each rank needs %s but has %s (the free memory of %s shared by %d rank%s); lower train.micro_batch (%lld), "
-        "data.seq_len (%lld) or the model, "
-        "set train.recompute = block, or start fewer ranks a host",
-        memory_text(needed, need), memory_text(t->memory_available, have), t->d->host, t->d->local_ranks,
-        t->d->local_ranks == 1 ? "" : "s", (long long)t->c->train.micro_batch, (long long)t->c->data.seq_len);
-  }
-  return STATUS_OK;
-}
-
 static status check_ranks(const training *t) {
   if (t->micro_batches < t->d->ranks) {
     USER_ERROR(
@@ -175,9 +145,23 @@ static status check_ranks(const training *t) {
   return STATUS_OK;
 }
 
+/* Before anything is made on them: bits and speed are those of one kind of GPU. */
+static status check_gpus(const training *t) {
+  if (t->c->run.device != DEVICE_CUDA) {
+    return STATUS_OK;
+  }
+  char name[128];
+  engine_gpu_name(t->d->local_rank % engine_gpus(), name, sizeof name);
+  return dist_alike(t->d, "the GPU", name,
+                    "choose hosts, or CUDA_VISIBLE_DEVICES, so that all ranks have the same kind");
+}
+
 status training_build(training *t) {
+  TRY(check_gpus(t));
   TRY(dist_agree(t->d, build_model(t)));
   TRY(dist_same(t->d, "the engine", t->e->description)); /* unlike processors round differently */
+  TRY(memory_resolve_micro_batch(t));
+  t->micro_batches = training_batch(t) / t->c->train.micro_batch;
   TRY(check_ranks(t));
   return strategy_resolve(t);
 }
@@ -194,15 +178,15 @@ status training_open(training *t, const train_request *request, const dist *d) {
   TRY(dist_agree(d, open_stores(t)));
   TRY(compare_stores(t));
   TRY(resume_find(t));
-  if (t->c->train.micro_batch == 0) {
+  if (t->c->train.micro_batch == 0 && t->first_step > 0) { /* the checkpoint's batch is another: refused below */
     t->c->train.micro_batch = micro_batch_auto(t->c->train.batch_tokens, t->c->data.seq_len);
   }
   TRY(resume_check(t));
   return training_build(t);
 }
 
-status training_check_memory(const training *t) {
-  return dist_agree(t->d, compare_memory(t));
+status training_check_memory(training *t) {
+  return dist_agree(t->d, memory_check(t));
 }
 
 /* Weights and buffers. */
@@ -247,7 +231,7 @@ static status write_config(const training *t) {
   return s;
 }
 
-static status write_system(const training *t) {
+status training_write_system(const training *t) {
   char *path = NULL;
   TRY(file_join(&path, t->c->run.dir, "system.json"));
   status s = system_write(path, &t->machine, t->d, t->e->description, t->request->argc, t->request->argv);
@@ -260,26 +244,44 @@ static status open_files(training *t) {
     return STATUS_OK;
   }
   TRY(write_config(t));
-  TRY(write_system(t));
+  TRY(training_write_system(t));
   return metrics_open(t->c->run.dir, t->state.step, t->c->train.precision == PRECISION_FP16, &t->metrics);
 }
 
-status training_connect(training *t) {
-  return dist_agree(t->d, groups_create(t->d, t->shard_ranks, t->c->parallel.transport, t->e, &t->groups));
+status training_connect(training *t, const engine_limits *limits) {
+  TRY(dist_agree(t->d, groups_create(t->d, t->shard_ranks, t->c->parallel.transport, t->e, &t->groups)));
+  if (t->d->ranks > 1 && t->c->parallel.transport == TRANSPORT_NCCL) {
+    memory_measured(t, memory_rows[MEMORY_NCCL]);
+  }
+  TRY(plans_share(t->d, t->e, limits, t->c->gemm.plans, t->plans_digest));
+  memory_measured(t, memory_rows[MEMORY_KERNELS]);
+  return STATUS_OK;
 }
 
 status training_allocate(training *t) {
-  TRY(training_connect(t));
   run_spec spec = training_spec(t);
   engine_limits limits;
   model_limits(t->m, t->e, spec.B, spec.T, &limits);
-  TRY(plans_share(t->d, t->e, &limits, t->c->gemm.plans));
+  TRY(training_connect(t, &limits));
   return dist_agree(t->d, allocate(t));
+}
+
+/* Another table may mean other algorithms, and so other last bits. */
+static void adopt_plans(training *t) {
+  char *saved = t->state.plans_digest;
+  if (t->first_step > 0 && saved[0] != 0 && t->plans_digest[0] != 0 && strcmp(saved, t->plans_digest) != 0) {
+    log_warning(
+        "the plans of the matrix products are others than those of the checkpoint (%s there, %s here): from step %lld "
+        "on the run's last bits are those of the new ones; gemm.plans = PATH names the table of the run's first launch",
+        saved, t->plans_digest, (long long)t->first_step + 1);
+  }
+  memcpy(saved, t->plans_digest, sizeof t->state.plans_digest);
 }
 
 status training_start(training *t) {
   TRY(training_allocate(t));
   TRY(resume_load(t));
+  adopt_plans(t);
   TRY(dist_agree(t->d, start_loss_scale(t)));
   return dist_agree(t->d, open_files(t));
 }

@@ -1,6 +1,7 @@
 #include "train/step.h"
 
 #include "base/clock.h"
+#include "base/phase.h"
 
 static status load_batch(training *t, int64_t first_sequence) {
   engine *e = t->e;
@@ -35,7 +36,7 @@ status train_step(training *t, step_outcome *previous) {
 
   for (int64_t j = 0; j < local; j++) {
     int64_t first = t->state.sequences + ops->micro_batch(t->w, j) * t->host.B;
-    TRY(load_batch(t, first));
+    TRY_PHASE("load", load_batch(t, first));
     TRY(set_step(t, first, lr));
     TRY(ops->begin_micro_batch(t->w, j));
     TRY(model_train(t->pass, &t->w->source, &batch, &t->losses[j]));
@@ -44,7 +45,7 @@ status train_step(training *t, step_outcome *previous) {
     TRY(train_collect(t, previous));
   }
   TRY(set_step(t, t->state.sequences, lr)); /* the count of updates is known only now */
-  TRY(ops->finish(t->w, t->losses, &t->update));
+  TRY_PHASE("update", ops->finish(t->w, t->losses, &t->update));
 
   t->state.step++;
   t->state.sequences += training_batch(t);

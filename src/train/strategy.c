@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "train/memory.h"
 
 /* By what a step costs beside the products: shard_optimizer updates a part of the state on each rank and hands round
  * weights in the compute type, behind the next forward pass; ddp updates all of it everywhere and hands round gradients
@@ -12,7 +13,7 @@ enum { CANDIDATES = sizeof by_speed / sizeof by_speed[0] };
 static status plan_with(training *t, config_strategy strategy, bool *fits) {
   t->c->parallel.strategy = strategy;
   TRY(weight_store_shard_ranks(strategy, t->c->parallel.shard_ranks, t->d, &t->shard_ranks));
-  training_plan(t);
+  memory_plan_run(t);
   int64_t short_somewhere;
   TRY(dist_max(t->d, t->memory_available > 0 && plan_total(&t->plan) > t->memory_available, &short_somewhere));
   *fits = !short_somewhere;

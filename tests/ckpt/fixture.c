@@ -138,6 +138,9 @@ fixture *fixture_new(uint64_t seed, int scale) {
                          .val_loss = NAN};
   f->state.updates = f->state.step - 1;
   memcpy(f->state.train_digest, f->tokens.digest, sizeof f->state.train_digest);
+  if (between(f, 0, 1) == 1) { /* as on a GPU */
+    digest_of(&f->state.step, sizeof f->state.step, f->state.plans_digest);
+  }
   return f;
 }
 
