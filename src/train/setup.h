@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "ckpt/checkpoint.h"
+#include "ckpt/writer.h"
 #include "config/config.h"
 #include "data/sampler.h"
 #include "data/token_store.h"
@@ -66,6 +67,8 @@ typedef struct {
   int64_t micro_batches; /* n of a step, over all ranks */
   memory_plan plan;
   double memory_available; /* to this rank */
+  bool background;         /* checkpoints are written while training goes on: there is memory for it */
+  checkpoint_writer *writer;
   run_state state;
   checkpoint *from;     /* rank 0, until it is loaded; NULL: a fresh start */
   char *resumed_from;   /* path, rank 0; NULL: a fresh start */
