@@ -21,11 +21,16 @@ static const double SHARE = 0.01;     /* of training's time that may go into pus
 static const double PUSH_S = 0.002;   /* the same where nothing else is to be done */
 static const long PAUSE_NS = 1000000; /* between looks at a save that is waited for */
 
+/* Elements of a unit that a rank saves. */
+typedef struct {
+  int64_t first, count;
+} range;
+
 struct checkpoint_writer {
   checkpoint_writer_spec spec;
   snapshot *copy; /* NULL: saves are in the foreground */
   pieces *under_way;
-  double *ranges;            /* rank 0: (ranks, units, first and count) */
+  range *ranges;             /* rank 0: (ranks, units) */
   float *rooms[PIECE_LANES]; /* rank 0 of several: whole parts, part p in room p % PIECE_LANES */
 
   bool busy;
@@ -43,10 +48,10 @@ static int parts_of(const checkpoint_writer *b) {
   return ckpt_parts(b->spec.m);
 }
 
-double checkpoint_copy_bytes(const model *m, int ranks) {
+double checkpoint_copy_bytes(const model *m, int ranks, int shard_ranks) {
   double bytes = 0;
+  int64_t leaves = (UNIT_LEAVES + shard_ranks - 1) / shard_ranks;
   for (int u = 0; u < m->n_units; u++) {
-    int64_t leaves = (UNIT_LEAVES + ranks - 1) / ranks;
     bytes += (double)TABLES * sizeof(float) * (double)(leaves * m->units[u].leaf);
   }
   bytes += ranks > 1 ? (double)PIECE_LANES * sizeof(float) * (double)ckpt_largest_part(m) : 0; /* rooms of rank 0 */
@@ -55,11 +60,9 @@ double checkpoint_copy_bytes(const model *m, int ranks) {
 
 /* Life. */
 
-/* The ranges of rank r in a unit, as rank 0 knows them. */
-static void range_of(const checkpoint_writer *b, int rank, int u, int64_t *first, int64_t *count) {
-  const double *range = &b->ranges[2 * ((size_t)rank * (size_t)b->spec.m->n_units + (size_t)u)];
-  *first = (int64_t)range[0];
-  *count = (int64_t)range[1];
+/* On rank 0. */
+static range range_of(const checkpoint_writer *b, int rank, int u) {
+  return b->ranges[(size_t)rank * (size_t)b->spec.m->n_units + (size_t)u];
 }
 
 /* A file with a hole would be worse than none. */
@@ -67,11 +70,10 @@ static status check_ranges(const checkpoint_writer *b) {
   for (int u = 0; u < b->spec.m->n_units; u++) {
     int64_t at = 0;
     for (int rank = 0; rank < b->spec.d->ranks; rank++) {
-      int64_t first, count;
-      range_of(b, rank, u, &first, &count);
-      REQUIRE(count == 0 || first == at, "unit %s: rank %d saves from element %lld, the one before it up to %lld",
-              b->spec.m->units[u].name, rank, (long long)first, (long long)at);
-      at += count;
+      range r = range_of(b, rank, u);
+      REQUIRE(r.count == 0 || r.first == at, "unit %s: rank %d saves from element %lld, the one before it up to %lld",
+              b->spec.m->units[u].name, rank, (long long)r.first, (long long)at);
+      at += r.count;
     }
     REQUIRE(at == b->spec.m->units[u].count, "unit %s: the ranks save %lld of %lld elements", b->spec.m->units[u].name,
             (long long)at, (long long)b->spec.m->units[u].count);
@@ -80,20 +82,19 @@ static status check_ranges(const checkpoint_writer *b) {
 }
 
 static status gather_ranges(checkpoint_writer *b) {
-  int units = b->spec.m->n_units;
+  size_t units = (size_t)b->spec.m->n_units, all = units * (size_t)b->spec.d->ranks;
   const dist *d = b->spec.d;
-  double *mine = NULL;
-  status result = memory_new(&mine, 2 * (size_t)units, sizeof *mine, "ranges of units");
+  range *mine = NULL;
+  status result = memory_new(&mine, units, sizeof *mine, "ranges of units");
   if (result == STATUS_OK && d->rank == 0) {
-    result = memory_new(&b->ranges, 2 * (size_t)units * (size_t)d->ranks, sizeof *b->ranges, "ranges of units");
+    result = memory_new(&b->ranges, all, sizeof *b->ranges, "ranges of units");
   }
-  for (int u = 0; u < units && mine != NULL; u++) {
-    mine[2 * u] = (double)b->copy->first[u];
-    mine[2 * u + 1] = (double)b->copy->count[u];
+  for (size_t u = 0; u < units && mine != NULL; u++) {
+    mine[u] = (range){b->copy->first[u], b->copy->count[u]};
   }
   result = dist_agree(d, result);
   if (result == STATUS_OK) {
-    result = dist_gather(d, mine, 2 * units, b->ranges);
+    result = dist_collect(d, mine, units * sizeof *mine, b->ranges, all * sizeof *mine);
   }
   free(mine);
   TRY(result);
@@ -262,9 +263,8 @@ static status issue(checkpoint_writer *b, int part) {
     return pieces_send(b->under_way, lane, b->copy->values[part], b->copy->count[u] * (int64_t)sizeof(float));
   }
   for (int rank = 1; rank < b->spec.d->ranks; rank++) {
-    int64_t first, count;
-    range_of(b, rank, u, &first, &count);
-    TRY(pieces_receive(b->under_way, lane, rank, b->rooms[lane] + first, count * (int64_t)sizeof(float)));
+    range r = range_of(b, rank, u);
+    TRY(pieces_receive(b->under_way, lane, rank, b->rooms[lane] + r.first, r.count * (int64_t)sizeof(float)));
   }
   return STATUS_OK;
 }

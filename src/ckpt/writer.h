@@ -33,8 +33,9 @@ typedef struct {
   double waited;   /* of these, what training waited */
 } checkpoint_outcome;
 
-/* Bytes of host memory that a rank's copy takes, with what rank 0 needs beside it. */
-double checkpoint_copy_bytes(const model *m, int ranks);
+/* Bytes of host memory that a rank's copy takes when shard_ranks of the ranks save a share each, with what rank 0 needs
+ * beside it. */
+double checkpoint_copy_bytes(const model *m, int ranks, int shard_ranks);
 
 /* `background`: the copy is allocated here. Where a rank has no memory for it, a line says so, and the writer is one
  * that saves in the foreground, unit by unit, as it does when `background` is false. */

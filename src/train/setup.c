@@ -186,7 +186,7 @@ status training_build(training *t) {
  * part of the plan. */
 static status plan_checkpoints(training *t) {
   bool cpu = t->c->run.device != DEVICE_CUDA;
-  double copy = checkpoint_copy_bytes(t->m, t->d->ranks);
+  double copy = checkpoint_copy_bytes(t->m, t->d->ranks, t->shard_ranks);
   double room = t->machine.memory_available / t->d->local_ranks - (cpu ? plan_total(&t->plan) : 0);
   bool fits = t->machine.memory_available <= 0 || copy <= room;
   int64_t lacking;
@@ -310,7 +310,7 @@ static status make_writer(training *t) {
   if (t->c->checkpoint.background && !t->background) {
     char text[32];
     log_line("checkpoints are written in the foreground: not every rank has the %s of host memory for a copy",
-             memory_text(checkpoint_copy_bytes(t->m, t->d->ranks), text));
+             memory_text(checkpoint_copy_bytes(t->m, t->d->ranks, t->shard_ranks), text));
   }
   return checkpoint_writer_create(&spec, t->background, &t->writer);
 }

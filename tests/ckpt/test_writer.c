@@ -249,7 +249,7 @@ static int save_without_memory(fixture *f, const char *folder) {
   }
   fclose(in);
   rlim_t before = limit.rlim_cur;
-  limit.rlim_cur = (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE) + ((rlim_t)checkpoint_copy_bytes(f->m, 1) / 2);
+  limit.rlim_cur = (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE) + ((rlim_t)checkpoint_copy_bytes(f->m, 1, 1) / 2);
   if (setrlimit(RLIMIT_AS, &limit) != 0) {
     return 11;
   }

@@ -4,7 +4,7 @@
 
 A killed run gets SIGKILL at a random moment (all ranks, or one of them) or, every third, inside the thread that writes checkpoints: at a random one of the system
 calls that it makes on files (tests/ckpt/faulty_calls.c is loaded before the program). It is started again until it is done, and may be killed again on the way. A run
-on a failing disk meets a full disk, I/O errors, short, slow or refused writes, flipped bits. Ranks alternate between one and two.
+on a failing disk meets a full disk, I/O errors, short, slow or refused writes, flipped bits. Each launch has one or two ranks, and any strategy.
 
 Counted: runs that were lost (went on from before the checkpoint that `latest` named), refused (would not start again), different (another final checkpoint), silent (a
 failed write that was not said). --report NAME writes NAME.md and NAME.json. Ends with 0 when all counts are 0.
@@ -29,6 +29,7 @@ from common import ENVIRONMENT, PROGRAMS, SEED, TrainCase, processes_of
 KEYS = {"train": {"max_steps": 36}, "eval": {"interval": 8}, "checkpoint": {"interval": 4, "keep_last": 2, "max_failures": 1000}}
 STEPS = KEYS["train"]["max_steps"]
 KILLED_AGAIN = 1 / 3
+STRATEGIES = ["ddp", "shard_optimizer", "shard_grad", "full_shard"]
 
 # CALL:WHAT of faulty_calls.c; the flag: the failure must be said.
 FAULTS = [("pwrite:ENOSPC", True), ("pwrite:EIO", True), ("pwrite:short", False), ("pwrite:slow=2", False), ("fsync:EIO", True), ("fsync:ENOSPC", True),
@@ -58,7 +59,11 @@ class Soak(TrainCase):
         """fault None: without the library."""
         env = {} if fault is None else {"LD_PRELOAD": str(self.library), "PSANN_FAULT": fault, "PSANN_FAULT_LOG": str(self.count)}
         self.count.unlink(missing_ok=True)
-        return self.start(self.ini, f"run.dir={run}", ranks=ranks, env=env)
+        strategy = self.rng.choice(STRATEGIES) if ranks > 1 else "auto"
+        return self.start(self.ini, f"run.dir={run}", f"parallel.strategy={strategy}", ranks=ranks, env=env)
+
+    def some_ranks(self):
+        return self.rng.randrange(1, 3)
 
     def go(self, run, ranks, fault=None):
         return self.finish(self.begin(run, ranks, fault), 120)
@@ -106,10 +111,11 @@ class Soak(TrainCase):
         if record["different"]:
             record["how"] = how + verified.stderr + "".join(map(str, left))
 
-    def resume(self, run, ranks, record):
+    def resume(self, run, record):
         """Once more to the end, undisturbed."""
         named = self.named(run)
-        result = self.go(run, ranks)
+        record["ranks"].append(self.some_ranks())
+        result = self.go(run, record["ranks"][-1])
         found = re.search(r"^resume +from step (\d+)", result.out, re.M)
         start = int(found.group(1)) if found else 0
         record["from"].append(start)
@@ -119,34 +125,35 @@ class Soak(TrainCase):
             record["how"] = result.out[-2000:]
 
     def killed_run(self, i):
-        run, ranks = self.folder / f"killed{i}", 1 + self.rng.randrange(2)
-        in_writer = i % 3 == 0
-        record = {"ranks": ranks, "wanted": "writer" if in_writer else "moment", "kills": [], "half_written": 0, "named": [], "from": [], "lost": False, "refused": False}
+        run, in_writer = self.folder / f"killed{i}", i % 3 == 0
+        record = {"ranks": [], "wanted": "writer" if in_writer else "moment", "kills": [], "half_written": 0, "named": [], "from": [], "lost": False, "refused": False}
         while True:
             kill = self.kill_in_writer if in_writer else self.kill_at_random
+            ranks = self.some_ranks()
             what = kill(run, ranks)
             if what is None and not record["kills"]:
                 shutil.rmtree(run)  # it was faster than the kill
                 continue
+            record["ranks"].append(ranks)
             if what is not None:
                 record["kills"].append(what)
                 record["named"].append(self.named(run))
                 record["half_written"] += bool(list((run / "checkpoints").glob(".step_*")))
             if what is None or self.rng.random() > KILLED_AGAIN:
                 break
-        self.resume(run, ranks, record)
+        self.resume(run, record)
         self.check_end(run, record)
         shutil.rmtree(run)
         return record
 
     def faulty_run(self, i):
-        run, ranks = self.folder / f"faulty{i}", 1 + self.rng.randrange(2)
+        run, ranks = self.folder / f"faulty{i}", self.some_ranks()
         name, said = FAULTS[i % len(FAULTS)]
         call, what = name.split(":")
         for_ever = self.rng.random() < 0.3 or what == "short"
         first = self.rng.randrange(1, {"open": 6, "fsync": 20, "rename": 15, "ftruncate": 8}.get(call, self.calls[ranks] // 3))
         fault = f"{call}:{first}:{0 if for_ever else self.rng.randrange(1, 5)}:{what}"
-        record = {"ranks": ranks, "fault": fault, "from": [], "lost": False, "refused": False}
+        record = {"ranks": [ranks], "fault": fault, "from": [], "lost": False, "refused": False}
         result = self.go(run, ranks, fault)
         record["calls"], record["wrong"] = self.counted()
         record["failures"] = len(re.findall(r"\bfailure \d+ in a row", result.out))
@@ -155,7 +162,7 @@ class Soak(TrainCase):
         if result.code not in (0, 1) or (result.code == 1 and "the run's last checkpoint" not in result.out):
             record["refused"], record["how"] = True, result.out[-2000:]
         elif result.code == 1:
-            self.resume(run, ranks, record)
+            self.resume(run, record)
         self.check_end(run, record)
         shutil.rmtree(run)
         return record
@@ -174,7 +181,7 @@ def report(arguments, kills, faults, seconds):
              "    PSANN_PROGRAMS=build/src/programs PSANN_TEST_SEED=%d tests/train/soak_kill.py --library build/tests/ckpt/libfaulty_calls.so --kills %d --faults %d --report %s"
              % (SEED, arguments.kills, arguments.faults, arguments.report), "",
              f"A model of a few milliseconds a step, {STEPS} steps, a checkpoint every {KEYS['checkpoint']['interval']} and after each best evaluation, written in the background; "
-             "one or two ranks. Equal means: the final checkpoint's digests, all lines of the metrics, every file that is left verified, no temporary file.", "",
+             "each launch has one or two ranks and, on two, one of the strategies " + ", ".join(STRATEGIES) + ". Equal means: the final checkpoint's digests, all lines of the metrics, every file that is left verified, no temporary file.", "",
              "| runs | | equal to the unbroken run | lost | refused | silent |", "|---|---|---|---|---|---|"]
     for what, runs in zip(("SIGKILL at a random moment", "SIGKILL inside the writer, at a random system call", "failing disk"), kinds):
         lines.append(f"| {what} | {len(runs)} | {len(runs) - total(runs, 'different')} | {total(runs, 'lost')} | {total(runs, 'refused')} | {total(runs, 'silent')} |")
