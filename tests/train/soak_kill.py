@@ -171,8 +171,8 @@ class Soak(TrainCase):
 def report(arguments, kills, faults, seconds):
     name = pathlib.Path(arguments.report)
     name.parent.mkdir(parents=True, exist_ok=True)
-    version = subprocess.run([PROGRAMS / "psann_train", "--version"], capture_output=True, text=True, env=ENVIRONMENT).stdout.splitlines()[0]
-    name.with_suffix(".json").write_text(json.dumps({"version": version, "seed": SEED, "seconds": round(seconds), "killed": kills, "faulty": faults}, indent=1) + "\n")
+    version = subprocess.run([PROGRAMS / "psann_train", "--version"], capture_output=True, text=True, env=ENVIRONMENT).stdout.split(" (")[0]
+    name.with_suffix(".json").write_text("[\n" + ",\n".join(json.dumps(r) for r in kills + faults) + "\n]\n")
     all_kills = [k for r in kills for k in r["kills"]]
     kinds = [[r for r in kills if r["wanted"] == "moment"], [r for r in kills if r["wanted"] == "writer"], faults]
     total = lambda runs, key: sum(bool(r.get(key)) for r in runs)
@@ -185,7 +185,7 @@ def report(arguments, kills, faults, seconds):
              "| runs | | equal to the unbroken run | lost | refused | silent |", "|---|---|---|---|---|---|"]
     for what, runs in zip(("SIGKILL at a random moment", "SIGKILL inside the writer, at a random system call", "failing disk"), kinds):
         lines.append(f"| {what} | {len(runs)} | {len(runs) - total(runs, 'different')} | {total(runs, 'lost')} | {total(runs, 'refused')} | {total(runs, 'silent')} |")
-    lines += ["", f"{len(all_kills)} kills in all: {all_kills.count('all ranks')} of all ranks, {all_kills.count('one rank')} of one rank of two, {all_kills.count('writer')} in the writer; "
+    lines += ["", f"{len(all_kills)} kills in {sum(len(r['ranks']) for r in kills)} launches: {all_kills.count('all ranks')} of all ranks, {all_kills.count('one rank')} of one rank of two, {all_kills.count('writer')} in the writer; "
               f"{sum(r['half_written'] for r in kills)} left a half-written file, {sum(n == 0 for r in kills for n in r['named'])} came before the first checkpoint.", "",
               "| fault | runs | calls that went wrong | failed checkpoints, all said | runs whose last checkpoint failed, resumed |", "|---|---|---|---|---|"]
     for fault, _ in FAULTS:
