@@ -8,19 +8,24 @@
 #include "base/memory.h"
 #include "ckpt/write.h"
 
-/* In large pages where the system has them: the first snapshot touches all of it while training waits. */
+/* In large pages where the system has them. The memory is taken now: the first save should wait for the copy alone, and
+ * a machine that promises more than it has should say so before the run begins. */
 static status allocate(snapshot *s) {
   if (s->bytes == 0) {
     return STATUS_OK;
   }
   void *block = mmap(NULL, s->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (block == MAP_FAILED) {
+  int error = errno;
+  if (block != MAP_FAILED) {
+    s->block = block;
+    madvise(block, s->bytes, MADV_HUGEPAGE);
+    error = madvise(block, s->bytes, MADV_POPULATE_WRITE) == 0 ? 0 : errno;
+  }
+  if (error != 0 && error != EINVAL) { /* EINVAL: a kernel before 5.14; pages then come when they are written */
     char text[32];
     FAIL("out of memory: the copy of a checkpoint's state needs %s (%s)", memory_text((double)s->bytes, text),
-         strerror(errno));
+         strerror(error));
   }
-  madvise(block, s->bytes, MADV_HUGEPAGE);
-  s->block = block;
   return STATUS_OK;
 }
 

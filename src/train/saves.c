@@ -84,5 +84,6 @@ status saves_start(saves *s, bool last) {
   TRY(look(s, true, false, last));
   saves_judge(t); /* again: a failure may just have taken back what was the best */
   TRY(checkpoint_writer_start(t->writer, &t->state));
-  return look(s, last, last, false);
+  bool goes_on = checkpoint_writer_busy(t->writer) >= 0 && !last;
+  return goes_on ? STATUS_OK : look(s, last, last, false);
 }

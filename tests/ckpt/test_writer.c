@@ -135,10 +135,10 @@ static void every_call_may_fail(void **unused) {
   static const struct {
     const char *call, *what;
     int error;
-  } faults[] = {{"open", "EROFS", EROFS},     {"open", "EACCES", EACCES},   {"pwrite", "ENOSPC", ENOSPC},
-                {"pwrite", "EIO", EIO},       {"pwrite", "EDQUOT", EDQUOT}, {"ftruncate", "ENOSPC", ENOSPC},
-                {"fsync", "EIO", EIO},        {"fsync", "ENOSPC", ENOSPC},  {"rename", "EIO", EIO},
-                {"rename", "EACCES", EACCES}, {"pread", "EIO", 0},          {"pread", "flip", 0}};
+  } faults[] = {{"open", "EROFS", EROFS},    {"open", "EACCES", EACCES},   {"pwrite", "ENOSPC", ENOSPC},
+                {"pwrite", "EIO", EIO},      {"pwrite", "EDQUOT", EDQUOT}, {"fsync", "EIO", EIO},
+                {"fsync", "ENOSPC", ENOSPC}, {"rename", "EIO", EIO},       {"rename", "EACCES", EACCES},
+                {"pread", "EIO", 0},         {"pread", "flip", 0}};
   fixture *f = fixture_new(test_random(&seed), 1);
   char *folder = test_folder(), *first = fixture_path(folder, 1), text[80];
   checkpoint_writer *writer = fixture_writer(f, folder, true);
