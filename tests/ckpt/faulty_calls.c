@@ -4,10 +4,10 @@
  *   PSANN_FAULT=CALL:FIRST:COUNT:WHAT[,…]
  *
  * From the FIRST-th such call on (1: the first), COUNT of them (0: all) go wrong; only files of checkpoints count.
- *   CALL  open, pwrite, pread, fsync, ftruncate, rename, or any
- *   WHAT  kill (SIGKILL), an errno (ENOSPC, EIO, EROFS, EDQUOT, EACCES), short (half the bytes), flip (one bit, pread),
- *         slow=MS (milliseconds more)
- *   PSANN_FAULT_LOG=FILE  at the end, a process with such calls writes "<calls> <calls that went wrong>" there
+ *   CALL  open, pwrite, pread, data (a pread that is longer than what HDF5 reads on suspicion), fsync, ftruncate,
+ * rename, or any WHAT  kill (SIGKILL), an errno (ENOSPC, EIO, EROFS, EDQUOT, EACCES), short (half the bytes), flip (one
+ * bit, pread), slow=MS (milliseconds more) PSANN_FAULT_LOG=FILE  at the end, a process with such calls writes "<calls>
+ * <calls that went wrong>" there
  */
 #include "faulty_calls.h"
 
@@ -25,8 +25,18 @@
 #include <time.h>
 #include <unistd.h>
 
-typedef enum { CALL_OPEN, CALL_PWRITE, CALL_PREAD, CALL_FSYNC, CALL_FTRUNCATE, CALL_RENAME, CALLS } call_kind;
-static const char *const call_names[CALLS + 1] = {"open", "pwrite", "pread", "fsync", "ftruncate", "rename", "any"};
+typedef enum {
+  CALL_OPEN,
+  CALL_PWRITE,
+  CALL_PREAD,
+  CALL_DATA,
+  CALL_FSYNC,
+  CALL_FTRUNCATE,
+  CALL_RENAME,
+  CALLS
+} call_kind;
+static const char *const call_names[CALLS + 1] = {"open",  "pwrite",    "pread",  "data",
+                                                  "fsync", "ftruncate", "rename", "any"};
 
 static const struct {
   const char *name;
@@ -43,7 +53,7 @@ typedef struct {
   long seen;
 } fault;
 
-enum { FAULTS = 8 };
+enum { FAULTS = 8, LOOKED_AHEAD = 512 /* bytes: of these, not all are used */ };
 static fault faults[FAULTS];
 static int n_faults;
 static long calls, wrong;
@@ -149,7 +159,7 @@ static fault take(call_kind call, bool counts) {
   calls++;
   for (int i = 0; i < n_faults && hit.what == DO_NOTHING; i++) {
     fault *f = &faults[i];
-    if (f->call == CALLS || f->call == (int)call) {
+    if (f->call == CALLS || f->call == (int)call || (f->call == CALL_PREAD && call == CALL_DATA)) {
       f->seen++;
       hit = f->seen >= f->first && (f->count == 0 || f->seen < f->first + f->count) ? *f : hit;
     }
@@ -202,7 +212,7 @@ ssize_t pwrite(int handle, const void *data, size_t bytes, off_t at) {
 
 ssize_t pread(int handle, void *data, size_t bytes, off_t at) {
   SYSTEM(pread)
-  fault f = take(CALL_PREAD, handle_of_a_checkpoint(handle));
+  fault f = take(bytes > LOOKED_AHEAD ? CALL_DATA : CALL_PREAD, handle_of_a_checkpoint(handle));
   if (f.what == DO_FAIL) {
     return -1;
   }

@@ -33,7 +33,7 @@ STRATEGIES = ["ddp", "shard_optimizer", "shard_grad", "full_shard"]
 
 # CALL:WHAT of faulty_calls.c; the flag: the failure must be said.
 FAULTS = [("pwrite:ENOSPC", True), ("pwrite:EIO", True), ("pwrite:short", False), ("pwrite:slow=2", False), ("fsync:EIO", True), ("fsync:ENOSPC", True),
-          ("rename:EIO", True), ("ftruncate:ENOSPC", True), ("open:EROFS", True), ("pread:EIO", True), ("pread:flip", True), ("any:EIO", True)]
+          ("rename:EIO", True), ("ftruncate:ENOSPC", True), ("open:EROFS", True), ("pread:EIO", True), ("data:flip", True), ("any:EIO", True)]
 
 
 class Soak(TrainCase):
@@ -151,7 +151,7 @@ class Soak(TrainCase):
         name, said = FAULTS[i % len(FAULTS)]
         call, what = name.split(":")
         for_ever = self.rng.random() < 0.3 or what == "short"
-        first = self.rng.randrange(1, {"open": 6, "fsync": 20, "rename": 15, "ftruncate": 8}.get(call, self.calls[ranks] // 3))
+        first = self.rng.randrange(1, {"open": 6, "fsync": 20, "rename": 15, "ftruncate": 8, "data": 30}.get(call, self.calls[ranks] // 3))
         fault = f"{call}:{first}:{0 if for_ever else self.rng.randrange(1, 5)}:{what}"
         record = {"ranks": [ranks], "fault": fault, "from": [], "lost": False, "refused": False}
         result = self.go(run, ranks, fault)
