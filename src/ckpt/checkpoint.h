@@ -18,7 +18,7 @@
  * state gives the same bytes, /launch aside.
  *
  * Files are written under a temporary name, flushed, fsynced, read back and verified, renamed, and only then named by
- * `latest`.
+ * `latest`. checkpoint_save makes training wait for that; writer.h has the same file written by a thread.
  */
 #ifndef PSANN_CKPT_CHECKPOINT_H
 #define PSANN_CKPT_CHECKPOINT_H

@@ -116,6 +116,7 @@ typedef struct {
     int64_t keep_last;
     int64_t keep_every; /* steps; 0: off */
     int64_t max_failures;
+    bool background;
   } checkpoint;
   struct {
     int64_t interval;

@@ -261,6 +261,9 @@ const config_key config_keys[] = {
             "Checkpoints of these multiples stay for good; a multiple of checkpoint.interval. 0: none."),
     INTEGER(checkpoint, max_failures, "3", 0, BILLION, "", CHANGE_FREE,
             "Failed checkpoint writes in a row that the run outlives; one more stops it."),
+    SWITCH(checkpoint, background, "true", CHANGE_FREE,
+           "Checkpoints are written while training goes on, from a copy of weights and moments in host memory. false: "
+           "training waits, and no copy is needed. Where there is no memory for it, the program takes false and says so."),
 
     INTEGER(log, interval, "10", 1, BILLION, "steps", CHANGE_FREE,
             "Steps between lines of the log; the metrics have every step."),

@@ -9,6 +9,7 @@
 #include "base/phase.h"
 #include "report/console.h"
 #include "train/memory.h"
+#include "train/saves.h"
 #include "train/step.h"
 #include "watch/stop.h"
 
@@ -27,11 +28,7 @@ typedef struct {
   double shown;                   /* when the bar was last drawn */
   double loss;                    /* of the last reported step */
   int64_t skips;                  /* in a row */
-  int64_t failures;               /* of checkpoints, in a row */
-  int64_t saved_step;             /* of the last checkpoint */
-  bool best_unsaved;
-  int64_t kept_best_step; /* before the evaluation of this step */
-  double kept_best_loss;
+  saves saves;
 } loop;
 
 static bool due(int64_t step, int64_t interval) {
@@ -159,15 +156,8 @@ static status report(loop *l, const step_outcome *o, const evaluation_result *va
 static status evaluate(loop *l, evaluation_result *val) {
   training *t = l->t;
   TRY(evaluation_run(t->eval, val, console_evaluating));
-  bool best = val->loss < t->state.best_val_loss;
   t->state.val_loss = val->loss;
-  if (best) {
-    l->kept_best_loss = t->state.best_val_loss;
-    l->kept_best_step = t->state.best_step;
-    t->state.best_val_loss = val->loss;
-    t->state.best_step = t->state.step;
-    l->best_unsaved = true;
-  }
+  saves_judge(t);
   return STATUS_OK;
 }
 
@@ -186,60 +176,6 @@ static void report_evaluation(loop *l, const evaluation_result *val) {
     metrics_event(t->metrics, t->state.step, "evaluation", numbers, (int)(sizeof numbers / sizeof numbers[0]), "%s",
                   best ? "the best so far" : "");
   }
-}
-
-/* Checkpoints. A failure is said and outlived, `checkpoint.max_failures` times in a row; all ranks get the same status
- * and so decide alike. */
-
-static status save_failed(loop *l, bool last) {
-  training *t = l->t;
-  l->failures++;
-  if (l->best_unsaved) { /* `best` still names the checkpoint before it */
-    t->state.best_val_loss = l->kept_best_loss;
-    t->state.best_step = l->kept_best_step;
-  }
-  if (last || l->failures > t->c->checkpoint.max_failures) {
-    char newest[64] = "none was written before";
-    if (l->saved_step > 0) {
-      snprintf(newest, sizeof newest, "the newest one is of step %lld", (long long)l->saved_step);
-    }
-    return status_prefix(STATUS_FAILURE, "%s (step %lld) could not be written, failure %lld in a row; %s",
-                         last ? "the run's last checkpoint" : "training stopped: the checkpoint",
-                         (long long)t->state.step, (long long)l->failures, newest);
-  }
-  log_warning("the checkpoint of step %lld could not be written (failure %lld in a row, %lld are outlived): %s",
-              (long long)t->state.step, (long long)l->failures, (long long)t->c->checkpoint.max_failures,
-              status_message());
-  if (t->metrics != NULL) {
-    metrics_event(t->metrics, t->state.step, "warning", NULL, 0, "the checkpoint could not be written: %s",
-                  status_message());
-  }
-  return STATUS_OK;
-}
-
-static status save(loop *l, bool last) {
-  training *t = l->t;
-  double start = clock_seconds();
-  if (t->metrics != NULL) {
-    metrics_sync(t->metrics);
-  }
-  status s = checkpoint_save(t->checkpoints, t->c, t->m, t->w, &t->state, t->train_store, t->d);
-  if (s != STATUS_OK) {
-    s = save_failed(l, last);
-    l->best_unsaved = false;
-    return s;
-  }
-  l->failures = 0;
-  l->saved_step = t->state.step;
-  l->best_unsaved = false;
-  double seconds = clock_seconds() - start;
-  log_line("[save] step=%lld dt=%.1fs", (long long)t->state.step, seconds);
-  if (t->metrics != NULL) {
-    const metrics_number numbers[] = {{"seconds", seconds}};
-    metrics_event(t->metrics, t->state.step, "save", numbers, 1, "%s/step_%08lld.h5", t->checkpoints,
-                  (long long)t->state.step);
-  }
-  return STATUS_OK;
 }
 
 /* The loop. */
@@ -262,6 +198,7 @@ static status advance(loop *l, int64_t *stop) {
   step_outcome outcome;
   TRY(train_step(t, &outcome));
   TRY(report(l, &outcome, NULL));
+  TRY(saves_advance(&l->saves));
   TRY(agree_on_stop(l, stop));
 
   int64_t step = t->state.step;
@@ -281,8 +218,9 @@ static status advance(loop *l, int64_t *stop) {
   if (evaluating) {
     report_evaluation(l, &val);
   }
-  if (saving || l->best_unsaved) {
-    TRY_PHASE("save", save(l, last || *stop != GO_ON));
+  bool best = evaluating && t->state.best_step == step;
+  if (saving || best) {
+    TRY_PHASE("save", saves_start(&l->saves, last || *stop != GO_ON));
   }
   return STATUS_OK;
 }
@@ -316,7 +254,7 @@ static void summarize(const loop *l, int64_t stop) {
 }
 
 status train_loop(training *t, double started) {
-  loop l = {.t = t, .started = started, .began = clock_seconds(), .loss = NAN, .saved_step = t->first_step, .shown = 0};
+  loop l = {.t = t, .started = started, .began = clock_seconds(), .loss = NAN, .saves = saves_begin(t)};
   if (t->metrics != NULL) {
     const metrics_number numbers[] = {{"ranks", t->d->ranks}};
     metrics_event(t->metrics, t->state.step, "start", numbers, 1, "%s", t->resumed_from != NULL ? t->resumed_from : "");

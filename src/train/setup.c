@@ -166,6 +166,22 @@ status training_build(training *t) {
   return strategy_resolve(t);
 }
 
+/* Whether host memory has room for the copies that checkpoints in the background are written from. On the CPU they are
+ * part of the plan. */
+static status plan_checkpoints(training *t) {
+  bool cpu = t->c->run.device != DEVICE_CUDA;
+  double copy = checkpoint_copy_bytes(t->m, t->d->ranks, t->shard_ranks);
+  double room = t->machine.memory_available / t->d->local_ranks - (cpu ? plan_total(&t->plan) : 0);
+  bool fits = t->machine.memory_available <= 0 || copy <= room;
+  int64_t lacking;
+  TRY(dist_max(t->d, !fits, &lacking));
+  t->background = t->c->checkpoint.background && !lacking;
+  if (t->background && cpu) {
+    plan_add(&t->plan, "copy for checkpoints", copy);
+  }
+  return STATUS_OK;
+}
+
 status training_open(training *t, const train_request *request, const dist *d) {
   memset(t, 0, sizeof *t);
   t->request = request;
@@ -182,7 +198,8 @@ status training_open(training *t, const train_request *request, const dist *d) {
     t->c->train.micro_batch = micro_batch_auto(t->c->train.batch_tokens, t->c->data.seq_len);
   }
   TRY(resume_check(t));
-  return training_build(t);
+  TRY(training_build(t));
+  return plan_checkpoints(t);
 }
 
 status training_check_memory(training *t) {
@@ -278,15 +295,38 @@ static void adopt_plans(training *t) {
   memcpy(saved, t->plans_digest, sizeof t->state.plans_digest);
 }
 
+static void sync_metrics(void *context) {
+  metrics_sync(((training *)context)->metrics);
+}
+
+static status make_writer(training *t) {
+  const checkpoint_writer_spec spec = {.folder = t->checkpoints,
+                                       .c = t->c,
+                                       .m = t->m,
+                                       .w = t->w,
+                                       .tokenizer_of = t->train_store,
+                                       .d = t->d,
+                                       .before_naming = sync_metrics,
+                                       .context = t};
+  if (t->c->checkpoint.background && !t->background) {
+    char text[32];
+    log_line("checkpoints are written in the foreground: not every rank has the %s of host memory for a copy",
+             memory_text(checkpoint_copy_bytes(t->m, t->d->ranks, t->shard_ranks), text));
+  }
+  return checkpoint_writer_create(&spec, t->background, &t->writer);
+}
+
 status training_start(training *t) {
   TRY(training_allocate(t));
   TRY(resume_load(t));
   adopt_plans(t);
   TRY(dist_agree(t->d, start_loss_scale(t)));
-  return dist_agree(t->d, open_files(t));
+  TRY(dist_agree(t->d, open_files(t)));
+  return make_writer(t);
 }
 
 void training_close(training *t) {
+  checkpoint_writer_destroy(t->writer); /* before what a save under way still reads */
   metrics_close(t->metrics);
   evaluation_free(t->eval);
   if (t->e != NULL) {

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "ckpt/checkpoint.h"
+#include "ckpt/writer.h"
 #include "config/config.h"
 #include "data/sampler.h"
 #include "data/token_store.h"
@@ -69,6 +70,8 @@ typedef struct {
   double memory_rest;      /* rows of the plan that neither micro-batch nor recompute changes; NaN: another kind of plan */
   double memory_taken;     /* of a GPU since the engine was made, when it was last measured */
   char plans_digest[DIGEST_TEXT]; /* of the plans of the matrix products; "" where an engine has no choice */
+  bool background;         /* checkpoints are written while training goes on: there is memory for it */
+  checkpoint_writer *writer;
   run_state state;
   checkpoint *from;     /* rank 0, until it is loaded; NULL: a fresh start */
   char *resumed_from;   /* path, rank 0; NULL: a fresh start */
