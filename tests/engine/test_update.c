@@ -295,8 +295,8 @@ static void test_engine_itself(void **state) {
   assert_null(p);
   OK(e->ops->alloc(e, 0, "nothing", &p));
   e->ops->free(e, p);
-  OK(e->ops->record(e, STREAM_SIDE, 63));
-  assert_int_equal(e->ops->wait(e, STREAM_MAIN, 64), STATUS_FAILURE);
+  OK(e->ops->record(e, STREAM_SIDE, ENGINE_EVENTS - 1));
+  assert_int_equal(e->ops->wait(e, STREAM_MAIN, ENGINE_EVENTS), STATUS_FAILURE);
   OK(e->ops->synchronize(e));
   float x[4] = {1, 2, 3, 4}, y[4] = {0};
   OK(e->ops->copy(e, STREAM_COPY, COPY_TO_ENGINE, y, x, sizeof x));
