@@ -155,7 +155,9 @@ void gradients_plan(const model *m, dtype state, int shard_ranks, int ranks, boo
   }
   double sums = (double)tree_buffers(reduction_local_most(ranks, rounds, micro_batches)) * (rounds ? own : whole);
   plan_add(p, "gradients", (sums + (rounds ? pools : 0.0)) * (double)dtype_size(state));
-  plan_add(p, "gradient exchange", reduction_exchange_bytes(m, state, shard_ranks));
+  if (shard_ranks > 1) {
+    plan_add(p, "gradient exchange", reduction_exchange_bytes(m, state, shard_ranks));
+  }
   plan_add(p, "norms and losses", reduction_bytes(m, ranks, rounds, micro_batches));
 }
 

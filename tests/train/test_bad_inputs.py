@@ -134,7 +134,7 @@ class BadInputs(TrainCase):
             ("checkpoint.keep_every=7", r"keep_every = 7 is not a multiple of checkpoint\.interval = 8"),
             ("checkpoint.keep_last=0", r"checkpoint\.keep_last"),
             ("eval.batches=-1", r"eval\.batches"),
-            ("parallel.strategy=full_shard", r"full_shard.*ddp"),
+            ("parallel.strategy=fsdp", r"fsdp.*full_shard"),
             ("log.interval=0", r"log\.interval"),
             ("cpu.threads=0", r"cpu\.threads"),
         ))
