@@ -40,6 +40,11 @@ MEANING = {
     "transformer": "LayerNorm and GELU", "frozen": "none learns", "amplitude": "only the amplitude learns",
     "frequency": "only the frequency learns", "decay": "only the decay learns",
 }
+NAMES = {
+    "gelu": "GELU", "transformer": "the transformer", "frozen": "a sine of which nothing learns",
+    "amplitude": "one of which only the amplitude learns", "frequency": "one of which only the frequency learns",
+    "decay": "one of which only the decay learns",
+}
 FIELDS = ["arm", "seed", "lr", "parameters", "learning_parameters", "d_mlp", "steps", "tokens", "train_loss", "val_loss",
           "val_ppl", "bits_per_byte", "accuracy", "seconds", "tok_s"]
 
@@ -176,18 +181,20 @@ class Study:
 
     def sentence(self, arm):
         """What the seeds show of sine against another arm."""
-        ours, theirs = self.compared("sine"), self.compared(arm)
+        ours, theirs, name = self.compared("sine"), self.compared(arm), NAMES[arm]
         if len(ours) != len(theirs) or not ours:
             return ""
         differences = [b["val_loss"] - a["val_loss"] for a, b in zip(ours, theirs)]
         mean, spread = statistics.mean(differences), spread_of(ours, theirs)
-        ratio = math.exp(statistics.mean(b["val_loss"] for b in theirs) - statistics.mean(a["val_loss"] for a in ours))
-        shown = f"validation loss {abs(mean):.4f} nats a token {'lower' if mean > 0 else 'higher'} than {arm}'s (perplexity × {1 / ratio:.3f})"
-        if len(differences) > 1 and (min(differences) > 0) == (max(differences) > 0) and abs(mean) > spread:
-            verdict = f"**sine {'does better' if mean > 0 else 'does worse'} than {arm}** here, with every seed"
+        agree = (min(differences) > 0) == (max(differences) > 0)
+        if len(differences) > 1 and agree and abs(mean) > spread:
+            verdict = f"**The sine does {'better' if mean > 0 else 'worse'} than {name} here**, with every seed"
+        elif len(differences) > 1:
+            verdict = f"**No difference between the sine and {name} is shown here**: it is not larger than that between seeds"
         else:
-            verdict = f"**no difference between sine and {arm} is shown** here: it is not larger than that between seeds"
-        return f"{verdict}: {shown}; seeds of one arm differ by up to {spread:.4f}."
+            verdict = f"One seed shows nothing for sure of the sine against {name}"
+        return (f"{verdict}. Its validation loss is {abs(mean):.4f} nats a token {'lower' if mean > 0 else 'higher'} "
+                f"(perplexity × {math.exp(-mean):.3f}); seeds of one arm differ by up to {spread:.4f}.")
 
     def report(self):
         out = pathlib.Path(self.a.out)
@@ -217,7 +224,7 @@ class Study:
             f"- Command: `launch/claim.sh {' '.join(self.a.said)}`", "",
             "| arm | what | parameters | d_mlp | rate | validation loss by seed | mean | perplexity | bits per byte | against sine |",
             "|---|---|---|---|---|---|---|---|---|---|", *rows, "",
-            "## What it shows", "", *(f"- {s[0].upper() if s[0] != '*' else '**' + s[2].upper()}{s[1:] if s[0] != '*' else s[3:]}" for s in said), "",
+            "## What it shows", "", *("- " + s for s in said), "",
             *(["The best rate of " + ", ".join(edge) + " is at an end of those tried: a wider search could move the figures.", ""] if edge else []),
             "Perplexities are per token of this tokenizer and compare only within the table. The validation store chose the rate and gives the figure: a choice among "
             f"{len(self.a.rates)}, the same for every arm.", "",

@@ -5,7 +5,7 @@
 #   launch/next_gpu_batch.sh [option …]           options of psann_bench validate
 #
 # PSANN_MODELS names the models of the sweep (psann_bench throughput --models; all of them on a GPU, cpu elsewhere), PSANN_TINY_MIB the size of
-# the tiny corpus (50). Reports: reports/gpu, reports/benchmarks; PSANN_REPORTS names another folder.
+# the tiny corpus. Reports: reports/gpu, reports/benchmarks; PSANN_REPORTS names another folder.
 set -eu
 cd "$(dirname "$0")/.."
 . launch/lib.sh
@@ -30,7 +30,7 @@ if [ "$gpus" -gt 1 ]; then
 fi
 
 say "tiny corpus"
-launch/tiny_corpus.sh --mib "${PSANN_TINY_MIB:-50}" --out "$sweep" || failed="$failed tiny_corpus"
+launch/tiny_corpus.sh ${PSANN_TINY_MIB:+--mib "$PSANN_TINY_MIB"} --out "$sweep" || failed="$failed tiny_corpus"
 
 say "figures of all validations"
 "$programs/psann_bench" aggregate --reports "$reports" --out "$sweep" || failed="$failed aggregate"

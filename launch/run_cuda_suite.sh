@@ -4,7 +4,7 @@
 #
 #   launch/run_cuda_suite.sh [option …]           options of psann_bench validate
 #
-# reports/tests/<UTC time>/ gets summary.json, junit.xml, system.json and stdout.log; the validation's reports lie beside it as
+# PSANN_SUITE names another suite of tests. reports/tests/<UTC time>/ gets summary.json, junit.xml, system.json and stdout.log; the validation's reports lie beside it as
 # launch/run_gpu_validation.sh says.
 set -eu
 cd "$(dirname "$0")/.."
@@ -26,9 +26,9 @@ if [ "$suite" = gpu ] && ! meson test -C "$build" --list 2>/dev/null | grep -q '
 fi
 code=0
 say "tests of the suite $suite"
-meson test -C "$build" --suite "$suite" >"$out/stdout.log" 2>&1 || code=$?
+meson test -C "$build" --suite "$suite" --logbase cuda_suite >"$out/stdout.log" 2>&1 || code=$?
 tail -n 12 "$out/stdout.log"
-cp "$build/meson-logs/testlog.junit.xml" "$out/junit.xml"
+cp "$build/meson-logs/cuda_suite.junit.xml" "$out/junit.xml"
 
 say "validation"
 validated=0

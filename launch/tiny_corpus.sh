@@ -4,15 +4,21 @@
 #
 #   launch/tiny_corpus.sh [--mib N] [--out DIR] [section.key=value …]
 #
-#   --mib N     size of the corpus (50)
+#   --mib N     size of the corpus (50; 0.5 without a GPU)
 #   --out DIR   where the files go (reports/benchmarks/<UTC time>)
 #
-# On one H200 a pass takes seconds, on a CPU core hours: there take less, for example --mib 1 train.batch_tokens=4096.
+# On one H200 a pass takes seconds. Without a GPU, where it takes hours, the model is small (see the keys below) and so is the corpus, unless
+# others are given.
 set -eu
 cd "$(dirname "$0")/.."
 . launch/lib.sh
 
 mib=50
+keys=
+if [ "$(gpu_count)" = 0 ]; then
+  mib=0.5
+  keys="model.d_model=64 model.n_layers=2 model.d_mlp=256 data.seq_len=128 train.batch_tokens=4096 train.micro_batch=4 train.lr=0.003"
+fi
 out=$reports/benchmarks/$(date -u +%Y%m%d_%H%M%S)
 while [ $# -gt 0 ]; do
   case $1 in
@@ -39,10 +45,11 @@ if [ ! -f "$train" ] || [ ! -f "$val" ]; then
 fi
 tokens=$("$programs/psann_data" info "$train" | awk '$1 == "tokens" { print $2 }')
 
-say "one pass over $tokens tokens"
+say "one pass over $tokens tokens${keys:+, small, since there is no GPU here}"
 run=$out/tiny_corpus_run
 [ ! -e "$run" ] || die "$run is there already: give another --out"
-"$programs/psann_train" configs/tiny_corpus.ini "data.train=$train" "data.val=$val" "train.tokens_target=$tokens" "$@" "run.dir=$run"
+# shellcheck disable=SC2086
+"$programs/psann_train" configs/tiny_corpus.ini $keys "data.train=$train" "data.val=$val" "train.tokens_target=$tokens" "$@" "run.dir=$run"
 "$programs/psann_eval" "$run" "$val" --json >"$out/tiny_corpus_evaluation.json"
 python3 launch/tiny_corpus.py report "$run" "$out/tiny_corpus_evaluation.json" "$corpus" "$out"
 rm -r "$run/checkpoints"

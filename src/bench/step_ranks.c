@@ -62,13 +62,16 @@ static void write_comparison(cJSON *o, const comparison *r, const char *average,
         (long long)r->equal_losses, (long long)r->steps, r->rel_diff, r->same ? "equal" : "differ");
 }
 
-static status run_strategy(validation *v, const char *strategy, const char *average, cJSON *o) {
+/* `divided`: hybrid's groups are of two ranks, so that there are several of them. */
+static status run_strategy(validation *v, const char *strategy, bool divided, const char *average, cJSON *o) {
   int ranks = validation_ranks(v);
+  ranks = divided && ranks < 4 ? 4 : ranks;
   char name[64], with[64], *run = NULL;
   comparison r;
   snprintf(name, sizeof name, "%s_%d_ranks", strategy, ranks);
   snprintf(with, sizeof with, "parallel.strategy=%s", strategy);
-  const char *const overrides[] = {with, validation_transport(v), NULL};
+  const char *const overrides[] = {with, validation_transport(v, ranks), divided ? "parallel.shard_ranks=2" : NULL,
+                                   NULL};
   TRY(validation_baseline(v));
   TRY(validation_train(v, name, ranks, overrides, RUN_LIMIT_S, &run));
   status s = compare_runs(v->baseline, run, &r);
@@ -79,7 +82,7 @@ static status run_strategy(validation *v, const char *strategy, const char *aver
 }
 
 status step_ddp(validation *v, cJSON *result) {
-  return run_strategy(v, "ddp", "ddp_avg_loss", result);
+  return run_strategy(v, "ddp", false, "ddp_avg_loss", result);
 }
 
 /* Whether this build's configuration knows the strategy; otherwise the message says what it knows. */
@@ -102,7 +105,7 @@ status step_full_shard(validation *v, cJSON *result) {
     judge_skipped(result, status_message());
     return STATUS_OK;
   }
-  TRY(run_strategy(v, "full_shard", "fsdp_avg_loss", result));
+  TRY(run_strategy(v, "full_shard", false, "fsdp_avg_loss", result));
   cJSON *strategies = cJSON_AddObjectToObject(result, "strategies");
   for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
     cJSON *o = cJSON_AddObjectToObject(strategies, others[i]);
@@ -110,7 +113,7 @@ status step_full_shard(validation *v, cJSON *result) {
       judge_skipped(o, status_message());
       continue;
     }
-    TRY(run_strategy(v, others[i], "fsdp_avg_loss", o));
+    TRY(run_strategy(v, others[i], strcmp(others[i], "hybrid") == 0, "fsdp_avg_loss", o));
     judge(result, strcmp(cJSON_GetStringValue(cJSON_GetObjectItem(o, "verdict")), "pass") == 0, "so is every strategy",
           "%s", cJSON_GetStringValue(cJSON_GetObjectItem(o, "figure")));
   }

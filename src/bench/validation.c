@@ -155,8 +155,8 @@ int validation_ranks(const validation *v) {
   return ranks;
 }
 
-const char *validation_transport(const validation *v) {
-  return v->gpus == 1 ? "parallel.transport=mpi" : "parallel.transport=auto";
+const char *validation_transport(const validation *v, int ranks) {
+  return v->gpu && v->gpus < ranks ? "parallel.transport=mpi" : "parallel.transport=auto";
 }
 
 /* Words of `mpirun` as launch/lib.sh has them: no network between ranks of one machine, and more ranks than cores are

@@ -56,8 +56,8 @@ status validation_baseline(validation *v);
 /* Ranks of a run on several: a power of two, at most 8, one a GPU; 2 where there is one GPU or none. */
 int validation_ranks(const validation *v);
 
-/* "parallel.transport=mpi" where ranks share a GPU, otherwise "parallel.transport=auto". */
-const char *validation_transport(const validation *v);
+/* "parallel.transport=mpi" where so many ranks share GPUs, otherwise "parallel.transport=auto". */
+const char *validation_transport(const validation *v, int ranks);
 
 /* A copy of the config of a bench model, resolved for that length, on the validation's device. `changes`:
  * section.key=value, NULL at the end. `precision` may be NULL. */
