@@ -3,6 +3,7 @@
  */
 #include <math.h>
 #include <nvtx3/nvToolsExt.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/memory.h"
@@ -144,12 +145,6 @@ const char *cuda_device_absence(void) {
   return cudaGetErrorString(error != cudaSuccess ? error : cudaErrorNoDevice);
 }
 
-void cuda_device_name(int device, char *text, size_t room) {
-  struct cudaDeviceProp properties;
-  bool known = cudaGetDeviceProperties(&properties, device) == cudaSuccess;
-  snprintf(text, room, "%s", known ? properties.name : "");
-}
-
 void cuda_bus_address(int device, char *text) {
   if (cudaDeviceGetPCIBusId(text, 32, device) != cudaSuccess) {
     text[0] = 0;
@@ -160,4 +155,14 @@ double cuda_memory_free(int device) {
   size_t available = 0, total = 0;
   return cudaSetDevice(device) == cudaSuccess && cudaMemGetInfo(&available, &total) == cudaSuccess ? (double)available
                                                                                                    : 0;
+}
+
+void cuda_device_facts(int device, char *name, size_t room, double *memory, int *major, int *minor) {
+  struct cudaDeviceProp p;
+  if (cudaGetDeviceProperties(&p, device) == cudaSuccess) {
+    snprintf(name, room, "%s", p.name);
+    *memory = (double)p.totalGlobalMem;
+    *major = p.major;
+    *minor = p.minor;
+  }
 }

@@ -96,6 +96,16 @@ static launcher read_launcher(void) {
   return (launcher){-1, -1, NULL};
 }
 
+status dist_alone(const char *program, dist *d) {
+  dist_single(d);
+  launcher by = read_launcher();
+  if (by.tasks > 0 && strncmp(by.variable, "SLURM", 5) != 0) {
+    USER_ERROR("%s starts its ranks itself, but it was started by an MPI launcher (%s is set); start it without mpirun",
+               program, by.variable);
+  }
+  return STATUS_OK;
+}
+
 static status check_launch(const dist *d, const launcher *by) {
   if (d->ranks > 1 || by->tasks <= 1) {
     return STATUS_OK;

@@ -20,6 +20,10 @@ typedef struct {
  */
 void dist_single(dist *d);
 
+/* The same, for a program that starts ranks of its own: a user error that names `program` when it was itself started by
+ * mpirun or the like. */
+status dist_alone(const char *program, dist *d);
+
 /* Starts MPI and tells the log who we are. N singletons in place of an N-rank job (the launcher's environment tells
  * more tasks than MPI's world has ranks): a user error. *d is valid afterwards in any case, and dist_end must be called
  * in any case. */

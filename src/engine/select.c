@@ -23,12 +23,12 @@ double engine_gpu_memory_free(int gpu) {
 #endif
 }
 
-void engine_gpu_name(int gpu, char *text, size_t room) {
-  text[0] = 0;
+void engine_gpu_facts(int gpu, gpu_facts *f) {
+  *f = (gpu_facts){0};
 #ifdef PSANN_CUDA
-  cuda_device_name(gpu, text, room);
+  cuda_device_facts(gpu, f->name, sizeof f->name, &f->memory, &f->major, &f->minor);
 #else
-  (void)gpu, (void)room;
+  (void)gpu;
 #endif
 }
 

@@ -150,9 +150,9 @@ static status check_gpus(const training *t) {
   if (t->c->run.device != DEVICE_CUDA) {
     return STATUS_OK;
   }
-  char name[128];
-  engine_gpu_name(t->d->local_rank % engine_gpus(), name, sizeof name);
-  return dist_alike(t->d, "the GPU", name,
+  gpu_facts gpu;
+  engine_gpu_facts(t->d->local_rank % engine_gpus(), &gpu);
+  return dist_alike(t->d, "the GPU", gpu.name,
                     "choose hosts, or CUDA_VISIBLE_DEVICES, so that all ranks have the same kind");
 }
 
@@ -351,10 +351,10 @@ void training_close(training *t) {
   config_free(t->c);
   free(t->resumed_from);
   free(t->checkpoints);
-  if (t->lock >= 0) {
+  if (t->lock >= 0) { /* this rank opened the run folder, and its log with it */
     file_unlock(t->lock);
+    log_close_file();
   }
-  log_close_file();
   memset(t, 0, sizeof *t);
   t->lock = -1;
 }

@@ -143,7 +143,7 @@ class Throughput(unittest.TestCase):
         self.bench("throughput", *QUICK, "--models", self.small)
         found = list(self.folder.glob("reports/benchmarks/*/throughput.json"))
         self.assertEqual(len(found), 1)
-        self.assertRegex(found[0].parent.name, r"^\d{8}T\d{6}Z$")
+        self.assertRegex(found[0].parent.name, r"^\d{8}_\d{6}$")
 
     def test_refusals(self):
         no_vocabulary = self.folder / "no_vocabulary.ini"
