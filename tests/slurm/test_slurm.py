@@ -114,7 +114,7 @@ class Slurm(TrainCase):
             self.wait_for_state(number, "COMPLETED", timeout=180)
             self.check_ended(number, "COMPLETED", 0)
             out = self.output(number)
-            self.assertEqual(out.count("finished at step"), 1, out)
+            self.assertEqual(re.findall(r"supervise.sh: \S+ finished at step (\d+)", out), [str(last)], self.told(number))
             self.assertGreaterEqual(int(slurm.job(number)["Restarts"]), 2)
             self.assertEqual(self.starts(number), [(str(i + 1), "2") for i in range(int(slurm.job(number)["Restarts"]) + 1)])
             self.assertEqual(out.count("signal SIGUSR1"), out.count("put back into the queue"))
