@@ -67,16 +67,21 @@ if [ "$(id -u)" = 0 ]; then
   export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 fi
 
-# mpirun with options for this machine alone: no network between the ranks; more ranks than cores are allowed, and then are not bound
-# to cores.
+# mpirun and its options for N ranks on this machine alone: no network between the ranks; more ranks than cores are allowed, and then
+# are not bound to cores.
+local_mpirun() {
+  if [ "$(nproc)" -lt "$1" ]; then
+    echo "mpirun --mca btl ^tcp --oversubscribe --bind-to none -np $1"
+  else
+    echo "mpirun --mca btl ^tcp -np $1"
+  fi
+}
+
 run_ranks() {
   ranks=$1
   shift
-  if [ "$(nproc)" -lt "$ranks" ]; then
-    mpirun --mca btl ^tcp --oversubscribe --bind-to none -np "$ranks" "$@"
-  else
-    mpirun --mca btl ^tcp -np "$ranks" "$@"
-  fi
+  # shellcheck disable=SC2046
+  $(local_mpirun "$ranks") "$@"
 }
 
 # GPUs that the driver shows.

@@ -131,6 +131,24 @@ status config_override(config *c, const char *assignment) {
   return result;
 }
 
+status config_value(const config *c, const char *key, char **value) {
+  *value = NULL;
+  char *section;
+  TRY(memory_format(&section, "%s", key));
+  char *dot = strchr(section, '.');
+  status result;
+  if (dot == NULL) {
+    result = config_unknown_key("", section, "command line");
+  } else {
+    *dot = '\0';
+    int i = config_find(section, dot + 1);
+    result = i < 0 ? config_unknown_key(section, dot + 1, "command line")
+                   : config_value_text(&config_keys[i], config_field_const(c, &config_keys[i]), value);
+  }
+  free(section);
+  return result;
+}
+
 int config_rows(void) {
   return config_n_keys;
 }

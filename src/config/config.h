@@ -185,6 +185,9 @@ status config_text(const config *c, char **text);
 int config_rows(void);
 status config_row(const config *c, int i, const char **section, const char **name, char **value, config_change *change);
 
+/* The value of "section.key" as text; the caller frees it. An unknown key is a user error with the nearest known one. */
+status config_value(const config *c, const char *key, char **value);
+
 /* --help-config and docs/config.md. */
 void config_help(FILE *out);
 void config_markdown(FILE *out);

@@ -15,7 +15,7 @@
 
 enum { SKIPS_IN_A_ROW = 100 }; /* a run whose loss has left the finite numbers for so long will not come back */
 
-/* Why ranks stop; the largest one that a rank has is agreed on. */
+/* Why ranks stop; the largest one that a rank has is agreed on. A signal is STOP_SIGNAL + its number. */
 enum { GO_ON, STOP_TIME, STOP_SIGNAL };
 
 typedef struct {
@@ -184,7 +184,7 @@ static status agree_on_stop(const loop *l, int64_t *stop) {
   double limit = 60 * l->t->c->run.max_minutes;
   int64_t mine = GO_ON;
   if (stop_requested() != 0) {
-    mine = STOP_SIGNAL;
+    mine = STOP_SIGNAL + stop_requested();
   } else if (limit > 0 && clock_seconds() - l->started >= limit) {
     mine = STOP_TIME;
   }
@@ -228,7 +228,7 @@ static status advance(loop *l, int64_t *stop) {
 static void summarize(const loop *l, int64_t stop) {
   const training *t = l->t;
   int64_t done = t->state.step - t->first_step;
-  const console_summary s = {.ending = stop == STOP_SIGNAL ? END_SIGNAL
+  const console_summary s = {.ending = stop >= STOP_SIGNAL ? END_SIGNAL
                                        : stop == STOP_TIME ? END_TIME
                                        : done > 0          ? END_FINISHED
                                                            : END_NOTHING_TO_DO,
@@ -247,10 +247,28 @@ static void summarize(const loop *l, int64_t stop) {
                              .argv = t->request->argv};
   console_end(&s);
   if (t->metrics != NULL) {
-    static const char *const messages[] = {"finished", "run.max_minutes", "signal"};
     const metrics_number numbers[] = {{"seconds", s.seconds}, {"tok_s", s.tok_s}};
-    metrics_event(t->metrics, s.step, "stop", numbers, 2, "%s", messages[stop]);
+    metrics_event(t->metrics, s.step, "stop", numbers, 2, "%s",
+                  stop == GO_ON       ? "finished"
+                  : stop == STOP_TIME ? "run.max_minutes"
+                                      : "signal");
   }
+}
+
+/* What a launcher reads. A run that was asked to stop at its last step is finished. */
+static status mark_end(const loop *l, int64_t stop) {
+  const training *t = l->t;
+  if (t->state.step >= training_steps(t)) {
+    return training_mark(t, RUN_FINISHED, "");
+  }
+  char reason[64];
+  if (stop == STOP_TIME) {
+    snprintf(reason, sizeof reason, "run.max_minutes = %.9g", t->c->run.max_minutes);
+  } else {
+    const char *name = sigabbrev_np((int)(stop - STOP_SIGNAL));
+    snprintf(reason, sizeof reason, "signal SIG%s", name != NULL ? name : "?");
+  }
+  return training_mark(t, RUN_STOPPED, reason);
 }
 
 status train_loop(training *t, double started) {
@@ -265,5 +283,5 @@ status train_loop(training *t, double started) {
     TRY(advance(&l, &stop));
   }
   summarize(&l, stop);
-  return STATUS_OK;
+  return dist_agree(t->d, mark_end(&l, stop));
 }

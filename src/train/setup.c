@@ -20,13 +20,26 @@
 
 /* Config. */
 
-static status read_config(training *t) {
-  TRY(config_new(&t->c));
-  TRY(config_read(t->c, t->request->config));
-  for (int i = 0; i < t->request->n_overrides; i++) {
-    TRY(config_override(t->c, t->request->overrides[i]));
+static status fill_config(const train_request *request, config *c) {
+  TRY(config_read(c, request->config));
+  for (int i = 0; i < request->n_overrides; i++) {
+    TRY(config_override(c, request->overrides[i]));
   }
-  TRY(config_resolve(t->c));
+  return config_resolve(c);
+}
+
+status training_config(const train_request *request, config **c) {
+  TRY(config_new(c));
+  status s = fill_config(request, *c);
+  if (s != STATUS_OK) {
+    config_free(*c);
+    *c = NULL;
+  }
+  return s;
+}
+
+static status read_config(training *t) {
+  TRY(training_config(t->request, &t->c));
   return training_resolve(t);
 }
 
@@ -262,7 +275,8 @@ static status open_files(training *t) {
   }
   TRY(write_config(t));
   TRY(training_write_system(t));
-  return metrics_open(t->c->run.dir, t->state.step, t->c->train.precision == PRECISION_FP16, &t->metrics);
+  TRY(metrics_open(t->c->run.dir, t->state.step, t->c->train.precision == PRECISION_FP16, &t->metrics));
+  return training_mark(t, RUN_RUNNING, t->resumed_from != NULL ? t->resumed_from : "");
 }
 
 status training_connect(training *t, const engine_limits *limits) {
@@ -323,6 +337,15 @@ status training_start(training *t) {
   TRY(dist_agree(t->d, start_loss_scale(t)));
   TRY(dist_agree(t->d, open_files(t)));
   return make_writer(t);
+}
+
+status training_mark(const training *t, run_mark_state state, const char *reason) {
+  if (t->metrics == NULL) {
+    return STATUS_OK;
+  }
+  const run_mark mark = {
+      .state = state, .step = t->state.step, .max_steps = training_steps(t), .reason = reason};
+  return run_mark_write(t->c->run.dir, &mark);
 }
 
 void training_close(training *t) {

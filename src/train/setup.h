@@ -18,6 +18,7 @@
 #include "optim/schedule.h"
 #include "optim/update.h"
 #include "report/metrics.h"
+#include "report/run_mark.h"
 #include "report/system.h"
 #include "shard/weight_store.h"
 #include "train/evaluate.h"
@@ -27,7 +28,8 @@ typedef struct {
   const char *config; /* path of the INI file */
   char **overrides;   /* section.key=value */
   int n_overrides;
-  bool plan_only; /* --plan */
+  bool plan_only;         /* --plan */
+  const char *value_of;   /* --value: section.key; NULL: not asked */
   int argc;       /* the whole command line, for the record and for the next commands */
   char **argv;
 } train_request;
@@ -85,6 +87,9 @@ typedef struct {
  * run folder, stores and checkpoints. They go by t->d, t->machine and the resolved t->c; without stores t->batches says
  * where tokens come from. Collective. */
 
+/* The config that a command line asks for, resolved as far as that goes without ranks and data. The caller frees it. */
+status training_config(const train_request *request, config **c);
+
 /* Device, precision and transport of t->c. */
 status training_resolve(training *t);
 
@@ -115,6 +120,10 @@ status training_start(training *t);
 
 /* system.json of the run folder; on rank 0. */
 status training_write_system(const training *t);
+
+/* On rank 0, once its files are open, writes status.ini into the run folder. Elsewhere, and before, it does nothing: a
+ * launch that is refused leaves what the one before it wrote. */
+status training_mark(const training *t, run_mark_state state, const char *reason);
 
 /* Harmless on what was never opened. */
 void training_close(training *t);

@@ -165,6 +165,10 @@ class TrainCase(unittest.TestCase):
         lines = (pathlib.Path(run) / "metrics.jsonl").read_text().splitlines()
         return [e for e in map(json.loads, lines) if e.get("event") == kind]
 
+    def mark(self, run):
+        """status.ini as a dict."""
+        return dict(line.split(" = ", 1) for line in (pathlib.Path(run) / "status.ini").read_text().splitlines())
+
     def checkpoint(self, run, step):
         return pathlib.Path(run) / "checkpoints" / f"step_{step:08}.h5"
 

@@ -165,6 +165,10 @@ class Stop(TrainCase):
         self.run_train(config, *overrides, f"run.dir={whole}")
         self.assert_same_run(whole, run, steps)
 
+    def check_mark(self, run, **expected):
+        mark = self.mark(run)
+        self.assertEqual({k: mark[k] for k in expected}, expected)
+
     def stop_by(self, number, ranks, step=5):
         run = self.folder / "run"
         config = self.config(run, **self.keys)
@@ -178,11 +182,13 @@ class Stop(TrainCase):
         last = int(self.rows(run)[-1]["step"])
         self.assertLess(last, 400)
         self.assertEqual(self.steps_saved(run), [last])
+        self.check_mark(run, state="stopped", step=str(last), max_steps="400", reason=f"signal {number.name}")
         return run, config
 
     def test_interrupt_saves_and_ends_with_0(self):
         run, config = self.stop_by(signal.SIGINT, 1)
         self.check_like_unbroken(run, config)
+        self.check_mark(run, state="finished", step="400", reason="")
 
     def test_terminate_saves_and_ends_with_0(self):
         self.stop_by(signal.SIGTERM, 1)
@@ -200,6 +206,7 @@ class Stop(TrainCase):
         os.kill(pids[2], signal.SIGINT)
         result = self.finish(process, 20)
         self.assertEqual(result.code, 0, result.out)
+        self.check_mark(run, state="stopped", reason="signal SIGINT")
         self.assertEqual(self.steps_saved(run), [int(self.rows(run)[-1]["step"])])
 
     def long_step(self, run):
@@ -230,6 +237,7 @@ class Stop(TrainCase):
         os.kill(processes_of(run)[1], signal.SIGKILL)
         result = self.finish(process, 20)
         self.assertNotEqual(result.code, 0)
+        self.check_mark(run, state="running", step="0")
         limit = time.monotonic() + 10
         while processes_of(run) and time.monotonic() < limit:
             time.sleep(0.05)
@@ -267,6 +275,8 @@ class Stop(TrainCase):
         for ranks, seconds in ((2, 2.5), (1, 2)):
             result = self.run_train(config, f"run.max_minutes={seconds / 60}", ranks=ranks, timeout=30)
             self.assertIn("stopped at run.max_minutes", result.out)
+            self.assertEqual(self.mark(run)["state"], "stopped")
+            self.assertRegex(self.mark(run)["reason"], r"^run\.max_minutes = 0\.0[34]")
             self.assertEqual(self.steps_saved(run)[-1], int(self.rows(run)[-1]["step"]))
         self.assertIn("from step", result.out)
 
