@@ -1,5 +1,5 @@
-/* Fuzz targets: one source file each, with libFuzzer's entry points. Built with Clang's -fsanitize=fuzzer (launch/fuzz.sh)
- * they are guided by coverage; the test suite builds them with standalone.c, which needs no Clang.
+/* Fuzz targets: one source file each, with libFuzzer's entry points. Built with Clang's -fsanitize=fuzzer
+ * (launch/fuzz.sh) they are guided by coverage; the test suite builds them with standalone.c, which needs no Clang.
  */
 #ifndef TESTS_FUZZ_FUZZ_H
 #define TESTS_FUZZ_FUZZ_H
@@ -11,11 +11,11 @@ int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* Ends the process when what must hold does not. */
-#define MUST(condition)                                   \
-  do {                                                    \
-    if (!(condition)) {                                   \
-      fuzz_failed(__FILE__, __LINE__, #condition);        \
-    }                                                     \
+#define MUST(condition)                            \
+  do {                                             \
+    if (!(condition)) {                            \
+      fuzz_failed(__FILE__, __LINE__, #condition); \
+    }                                              \
   } while (0)
 _Noreturn void fuzz_failed(const char *file, int line, const char *condition);
 

@@ -45,12 +45,35 @@ static void use(const char *path) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-  const char *places[] = {"/@format",      "/@format_version", "/@digest",          "/@digest_model", "/@digest_state",
-                          "/@digest_tokenizer", "/state@step", "/state@updates",    "/state@tokens",  "/state@loss_scale",
-                          "/state@good_steps",  "/state@train_digest", "/config@ini", "/config@identity",
-                          "/tokenizer@name",    "/tokenizer@vocab_size", "/tokenizer@end_of_text", "/launch@ranks",
-                          "/launch@saved",      "tokenizer/model", "model", "optim", "optim/m", "optim/v", "state",
-                          "config",             "launch", "model/another", first_tensor};
+  const char *places[] = {"/@format",
+                          "/@format_version",
+                          "/@digest",
+                          "/@digest_model",
+                          "/@digest_state",
+                          "/@digest_tokenizer",
+                          "/state@step",
+                          "/state@updates",
+                          "/state@tokens",
+                          "/state@loss_scale",
+                          "/state@good_steps",
+                          "/state@train_digest",
+                          "/config@ini",
+                          "/config@identity",
+                          "/tokenizer@name",
+                          "/tokenizer@vocab_size",
+                          "/tokenizer@end_of_text",
+                          "/launch@ranks",
+                          "/launch@saved",
+                          "tokenizer/model",
+                          "model",
+                          "optim",
+                          "optim/m",
+                          "optim/v",
+                          "state",
+                          "config",
+                          "launch",
+                          "model/another",
+                          first_tensor};
   fuzz_bytes b = {data, data + size};
   const char *path = fuzz_write("step_00000003.h5", template, template_bytes);
   hdf_edit(path, places, sizeof places / sizeof places[0], &b);

@@ -20,11 +20,28 @@ int LLVMFuzzerInitialize(int *argc, char ***argv) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-  static const char *const places[] = {
-      "/@base",        "/@vocab_size", "/@d_model",     "/@n_layers", "/@n_heads", "/@d_mlp", "/@total_steps",
-      "/@lr",          "/@warmup_steps", "/@grad_accum_steps", "/@sine_trainable", "/@positional_encoding",
-      "/@a_new_one",   "input_ids",    "labels",        "logits",     "loss",      "params",  "grads",
-      "params/lm_head.weight", "train/loss", "train"};
+  static const char *const places[] = {"/@base",
+                                       "/@vocab_size",
+                                       "/@d_model",
+                                       "/@n_layers",
+                                       "/@n_heads",
+                                       "/@d_mlp",
+                                       "/@total_steps",
+                                       "/@lr",
+                                       "/@warmup_steps",
+                                       "/@grad_accum_steps",
+                                       "/@sine_trainable",
+                                       "/@positional_encoding",
+                                       "/@a_new_one",
+                                       "input_ids",
+                                       "labels",
+                                       "logits",
+                                       "loss",
+                                       "params",
+                                       "grads",
+                                       "params/lm_head.weight",
+                                       "train/loss",
+                                       "train"};
   fuzz_bytes b = {data, data + size};
   const char *path = fuzz_write("case.h5", template, template_bytes);
   hdf_edit(path, places, sizeof places / sizeof places[0], &b);

@@ -2,8 +2,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "base/wall.h"
 #include "base/log.h"
+#include "base/wall.h"
 #include "data/import.h"
 #include "data/token_store.h"
 #include "fuzz.h"

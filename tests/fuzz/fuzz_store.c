@@ -1,5 +1,5 @@
-/* Token stores. The first byte says how the rest is meant: as a whole file; or as edits to a store, which is sealed anew,
- * so that what the seal guards is seen by the reader.
+/* Token stores. The first byte says how the rest is meant: as a whole file; or as edits to a store, which is sealed
+ * anew, so that what the seal guards is seen by the reader.
  */
 #include <fcntl.h>
 #include <stdlib.h>
@@ -71,10 +71,10 @@ static void use(const char *path) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   static const char *const places[] = {
-      "/@format",        "/@version",       "/@tokens",      "/@documents",     "/@vocab_size",        "/@token_bytes",
-      "/@end_of_text",   "/@text_bytes",    "/@tokenizer",   "/@digest_tokens", "/@digest_documents",  "/@digest_tokenizer",
-      "tokens",          "documents",       "tokenizer",     "tokenizer/model", "sources/path",        "sources/digest",
-      "sources"};
+      "/@format",           "/@version",          "/@tokens",       "/@documents", "/@vocab_size",
+      "/@token_bytes",      "/@end_of_text",      "/@text_bytes",   "/@tokenizer", "/@digest_tokens",
+      "/@digest_documents", "/@digest_tokenizer", "tokens",         "documents",   "tokenizer",
+      "tokenizer/model",    "sources/path",       "sources/digest", "sources"};
   fuzz_bytes b = {data, data + size};
   uint8_t how = fuzz_byte(&b);
   if (how % 2 == 0) {

@@ -20,7 +20,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   static status (*const readers[WALL_KINDS])(const char *path) = {probe_checkpoint, probe_store, probe_tokenizer,
-                                                                   probe_golden};
+                                                                  probe_golden};
   fuzz_bytes b = {data, data + size};
   wall_kind kind = (wall_kind)(fuzz_byte(&b) % WALL_KINDS);
   const char *path = fuzz_write("from elsewhere.h5", b.at, (size_t)(b.end - b.at));

@@ -1,6 +1,6 @@
-/* Changes to a whole HDF5 file, so that a reader sees files that are sound to the library and wrong to us: attributes and
- * datasets that are missing, of another type, shape or layout, links elsewhere. Flipped bytes are no way to get there:
- * checksums catch them.
+/* Changes to a whole HDF5 file, so that a reader sees files that are sound to the library and wrong to us: attributes
+ * and datasets that are missing, of another type, shape or layout, links elsewhere. Flipped bytes are no way to get
+ * there: checksums catch them.
  */
 #ifndef TESTS_FUZZ_HDF_EDITS_H
 #define TESTS_FUZZ_HDF_EDITS_H
