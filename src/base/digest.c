@@ -7,6 +7,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "base/file.h"
 #include "base/memory.h"
 
 struct digest {
@@ -76,10 +77,8 @@ static status add_file(digest *d, int handle, const char *path, char *buffer, si
 
 status digest_of_file(const char *path, char text[DIGEST_TEXT]) {
   enum { CHUNK = 1 << 20 };
-  int handle = open(path, O_RDONLY | O_CLOEXEC);
-  if (handle < 0) {
-    USER_ERROR("cannot open '%s' for its digest: %s; check the path and its permissions", path, strerror(errno));
-  }
+  int handle;
+  TRY(file_open_read(path, &handle));
   digest *d = NULL;
   char *buffer = NULL;
   status result = digest_new(&d);

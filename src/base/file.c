@@ -61,12 +61,73 @@ static const char *advice(int error) {
                       strerror(path_error_), advice(path_error_));                                     \
   } while (0)
 
+static const char *kind_of(mode_t mode) {
+  return S_ISFIFO(mode) ? "a pipe" : S_ISSOCK(mode) ? "a socket" : "a device";
+}
+
+/* O_NONBLOCK: a pipe without a writer is told, not waited for; regular files know no such flag. */
+status file_open_read(const char *path, int *handle) {
+  struct stat about;
+  *handle = -1;
+  int opened = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+  if (opened < 0) {
+    PATH_ERROR("open", path);
+  }
+  if (fstat(opened, &about) != 0) {
+    int error = errno;
+    close(opened);
+    errno = error;
+    PATH_ERROR("open", path);
+  }
+  if (S_ISDIR(about.st_mode)) {
+    close(opened);
+    errno = EISDIR;
+    PATH_ERROR("read", path);
+  }
+  if (!S_ISREG(about.st_mode)) {
+    close(opened);
+    USER_ERROR("'%s' is %s, not a file; give the path of a file", path, kind_of(about.st_mode));
+  }
+  *handle = opened;
+  return STATUS_OK;
+}
+
+status file_create(const char *path, int *handle) {
+  unlink(path);
+  *handle = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+  if (*handle < 0) {
+    PATH_ERROR("create", path);
+  }
+  return STATUS_OK;
+}
+
+status file_open_append(const char *path, int *handle) {
+  struct stat about;
+  *handle = -1;
+  int opened = open(path, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0666);
+  if (opened < 0 && errno == ELOOP) {
+    USER_ERROR("'%s' is a symbolic link, and writing through it could change a file elsewhere; remove it", path);
+  }
+  if (opened < 0 && errno == ENXIO) {
+    USER_ERROR("'%s' is no file; remove it", path);
+  }
+  if (opened < 0) {
+    PATH_ERROR("write", path);
+  }
+  if (fstat(opened, &about) != 0 || !S_ISREG(about.st_mode)) {
+    close(opened);
+    USER_ERROR("'%s' is no file; remove it", path);
+  }
+  *handle = opened;
+  return STATUS_OK;
+}
+
 static status read_all(int handle, const char *path, size_t limit, char **data, size_t *bytes) {
   struct stat about;
   if (fstat(handle, &about) != 0) {
     PATH_ERROR("read", path);
   }
-  if (S_ISDIR(about.st_mode)) {
+  if (S_ISDIR(about.st_mode)) { /* standard input */
     errno = EISDIR;
     PATH_ERROR("read", path);
   }
@@ -112,8 +173,10 @@ static status read_all(int handle, const char *path, size_t limit, char **data, 
 status file_read(const char *path, size_t limit, char **data, size_t *bytes) {
   *data = NULL;
   *bytes = 0;
-  int handle = open(path, O_RDONLY | O_CLOEXEC);
-  if (handle < 0) {
+  int handle = -1;
+  if (strcmp(path, "/dev/stdin") != 0) {
+    TRY(file_open_read(path, &handle));
+  } else if ((handle = open(path, O_RDONLY | O_CLOEXEC)) < 0) {
     PATH_ERROR("open", path);
   }
   status result = read_all(handle, path, limit, data, bytes);
@@ -138,12 +201,9 @@ static status write_all(int handle, const char *path, const char *data, size_t b
 status file_write_atomic(const char *path, const void *data, size_t bytes) {
   char *temporary;
   TRY(memory_format(&temporary, "%s.tmp", path));
-  status result = STATUS_OK;
-  int handle = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (handle < 0) {
-    int error = errno;
-    result = status_set(code_of(error), __FILE__, __LINE__, "cannot create '%s': %s; %s", temporary, strerror(error),
-                        advice(error));
+  int handle;
+  status result = file_create(temporary, &handle);
+  if (result != STATUS_OK) {
     free(temporary);
     return result;
   }
@@ -179,7 +239,7 @@ static status sync_path(const char *path, int flags) {
 }
 
 status file_commit(const char *temporary, const char *path) {
-  TRY(sync_path(temporary, 0));
+  TRY(sync_path(temporary, O_NOFOLLOW));
   if (rename(temporary, path) != 0) {
     int error = errno;
     return status_set(code_of(error), __FILE__, __LINE__, "cannot rename '%s' to '%s': %s; %s", temporary, path,
@@ -275,7 +335,7 @@ static status lock_refused(int handle, const char *path, int error) {
 
 status file_lock(const char *path, int *handle) {
   *handle = -1;
-  int opened = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  int opened = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0666);
   if (opened < 0) {
     PATH_ERROR("open the lock file", path);
   }

@@ -8,7 +8,20 @@
 
 #include "base/status.h"
 
-/* Reads a whole file of at most `limit` bytes; *data is freshly allocated and zero-terminated. */
+/* Opens a regular file for reading; the caller closes *handle. A folder, a pipe or a device is a user error, and nothing
+ * is waited for. */
+status file_open_read(const char *path, int *handle);
+
+/* A new file with the user's umask; what stood at the name is removed first, and nothing that another user puts there in
+ * between (a symbolic link, say) is written to. For temporary names. */
+status file_create(const char *path, int *handle);
+
+/* Opens for appending, or creates with the user's umask. Through a symbolic link, or to something other than a file,
+ * nothing is written: a user error. */
+status file_open_append(const char *path, int *handle);
+
+/* Reads a whole file of at most `limit` bytes; *data is freshly allocated and zero-terminated. "/dev/stdin" may be
+ * anything, other paths as in file_open_read. */
 status file_read(const char *path, size_t limit, char **data, size_t *bytes);
 
 /* Writes to "<path>.tmp", flushes, fsyncs file and folder, renames. What stood at `path` stays whole until the rename.

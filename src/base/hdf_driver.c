@@ -41,6 +41,12 @@ static H5FD_t *driver_open(const char *name, unsigned flags, hid_t access, haddr
   mode |= flags & H5F_ACC_TRUNC ? O_TRUNC : 0;
   mode |= flags & H5F_ACC_CREAT ? O_CREAT : 0;
   mode |= flags & H5F_ACC_EXCL ? O_EXCL : 0;
+  mode |= f->writable ? O_NOFOLLOW : O_NONBLOCK; /* a pipe without a writer is no reason to wait */
+  if (!f->writable && f->fault->opened) {
+    free(f);
+    return NULL;
+  }
+  f->fault->opened = true;
   f->descriptor = open(name, mode | O_CLOEXEC, 0666);
   struct stat information;
   if (f->descriptor < 0 || fstat(f->descriptor, &information) != 0) {
@@ -131,6 +137,12 @@ static herr_t driver_write(H5FD_t *file, H5FD_mem_t type, hid_t transfer, haddr_
   return 0;
 }
 
+/* The descriptor, for hdf_descriptor. */
+static herr_t driver_get_handle(H5FD_t *file, hid_t access, void **handle) {
+  *handle = &((driver_file *)file)->descriptor;
+  return 0;
+}
+
 /* The file must end where HDF5 says that it ends, or it is taken for a truncated one. */
 static herr_t driver_truncate(H5FD_t *file, hid_t transfer, hbool_t closing) {
   driver_file *f = (driver_file *)file;
@@ -158,6 +170,7 @@ static const H5FD_class_t driver_class = {
     .get_eoa = driver_get_eoa,
     .set_eoa = driver_set_eoa,
     .get_eof = driver_get_eof,
+    .get_handle = driver_get_handle,
     .read = driver_read,
     .write = driver_write,
     .truncate = driver_truncate,
@@ -166,9 +179,10 @@ static const H5FD_class_t driver_class = {
 
 hid_t hdf_driver_access(hdf_driver_fault *fault) {
   static hid_t driver = H5I_INVALID_HID;
-  fault->error = 0;
+  *fault = (hdf_driver_fault){0};
   if (driver < 0) {
     driver = H5FDregister(&driver_class);
+    H5PLset_loading_state(0);
   }
   hid_t access = driver < 0 ? H5I_INVALID_HID : H5Pcreate(H5P_FILE_ACCESS);
   if (access >= 0 && H5Pset_driver(access, driver, &fault) < 0) {
@@ -176,4 +190,28 @@ hid_t hdf_driver_access(hdf_driver_fault *fault) {
     return H5I_INVALID_HID;
   }
   return access;
+}
+
+int hdf_descriptor(hid_t file) {
+  void *handle = NULL;
+  return H5Fget_vfd_handle(file, H5P_DEFAULT, &handle) >= 0 ? *(const int *)handle : -1;
+}
+
+bool hdf_one_piece(hid_t set, int64_t *offset, uint64_t *bytes) {
+  hid_t creation = H5Dget_create_plist(set), file = H5Iget_file_id(set), space = H5Dget_space(set);
+  hsize_t length = 0;
+  bool fits = creation >= 0 && file >= 0 && space >= 0 && H5Pget_layout(creation) == H5D_CONTIGUOUS &&
+              H5Pget_external_count(creation) == 0 && H5Fget_filesize(file, &length) >= 0;
+  if (fits) {
+    haddr_t address = H5Dget_offset(set);
+    *bytes = H5Dget_storage_size(set);
+    *offset = (int64_t)address;
+    /* An array without elements has no place. */
+    fits = *bytes == 0 ? H5Sget_simple_extent_npoints(space) == 0
+                       : address != HADDR_UNDEF && *bytes <= length && address <= length - *bytes;
+  }
+  H5Sclose(space);
+  H5Fclose(file);
+  H5Pclose(creation);
+  return fits;
 }

@@ -9,6 +9,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "base/file.h"
+
 /* One lock for all: a line is whole, whichever thread writes it. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int my_rank = 0;
@@ -24,9 +26,15 @@ void log_set_rank(int rank, int ranks, const char *host) {
 }
 
 status log_open_file(const char *path) {
-  FILE *opened = fopen(path, "ae");
+  int handle;
+  status result = file_open_append(path, &handle);
+  if (result != STATUS_OK) {
+    return status_prefix(result, "cannot open the log file");
+  }
+  FILE *opened = fdopen(handle, "a");
   if (opened == NULL) {
-    USER_ERROR("cannot open the log file '%s': %s; choose a run.dir that you can write to", path, strerror(errno));
+    close(handle);
+    FAIL("cannot open the log file '%s': %s", path, strerror(errno));
   }
   log_close_file();
   pthread_mutex_lock(&lock);
@@ -102,6 +110,20 @@ bool log_is_terminal(void) {
   return known && my_rank == 0;
 }
 
+/* Names and messages may come from files: what a terminal would take for a command becomes a question mark. */
+static void disarm(char *text) {
+  for (unsigned char *at = (unsigned char *)text; *at != '\0'; at++) {
+    bool control = (*at < 0x20 && *at != '\n' && *at != '\t') || *at == 0x7F;
+    bool control_in_utf8 = at[0] == 0xC2 && at[1] >= 0x80 && at[1] <= 0x9F;
+    if (control || control_in_utf8) {
+      *at = '?';
+    }
+    if (control_in_utf8) {
+      *++at = '?';
+    }
+  }
+}
+
 /* Writes "<before><text>\n" as one piece to `out`, over a status line if there is one, and to the log file. */
 static void emit(FILE *out, const char *before, const char *format, va_list args) {
   char *text = NULL;
@@ -109,6 +131,7 @@ static void emit(FILE *out, const char *before, const char *format, va_list args
   if (vasprintf(&text, format, args) < 0) {
     return;
   }
+  disarm(text);
   int length = asprintf(&line, "%s%s\n", before, text);
   free(text);
   if (length < 0) {

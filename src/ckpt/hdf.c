@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/memory.h"
+#include "base/wall.h"
 
 enum { REASON = 160, LARGEST_TEXT = 1 << 24 };
 
@@ -116,6 +117,7 @@ status hdf_open(const char *path, hdf_driver_fault *fault, hid_t *file) {
   hdf_quiet();
   *file = H5I_INVALID_HID;
   TRY(check_file(path));
+  TRY(wall_check(WALL_CHECKPOINT, path));
   hid_t access = hdf_driver_access(fault);
   if (access < 0) {
     return hdf_failed("open", path);
@@ -344,9 +346,13 @@ static status check_extent(hid_t set, const char *path, const char *name, hid_t 
     shape[i] = (int64_t)extent[i];
   }
   *dims = rank;
-  if (!sound || H5Dget_storage_size(set) != bytes) {
-    DAMAGED(path, "dataset %s stores %llu bytes, which is not what its shape needs", name,
-            (unsigned long long)H5Dget_storage_size(set));
+  int64_t offset;
+  uint64_t stored = 0;
+  if (!hdf_one_piece(set, &offset, &stored)) {
+    DAMAGED(path, "the elements of dataset %s don't lie within the file in one piece", name);
+  }
+  if (!sound || stored != bytes) {
+    DAMAGED(path, "dataset %s stores %llu bytes, which is not what its shape needs", name, (unsigned long long)stored);
   }
   return STATUS_OK;
 }
@@ -363,6 +369,13 @@ status hdf_data_shape(hid_t group, const char *path, const char *name, hid_t typ
   return result;
 }
 
+static status compare_digests(const char *path, const char *name, const char *found, const char *recorded) {
+  if (strcmp(found, recorded) != 0) {
+    DAMAGED(path, "the digest of %s is %s, recorded %s", name, found, recorded);
+  }
+  return STATUS_OK;
+}
+
 status hdf_get_data(hid_t group, const char *path, const char *name, hid_t type, size_t bytes, const char *recorded,
                     void *data) {
   hid_t set;
@@ -376,10 +389,50 @@ status hdf_get_data(hid_t group, const char *path, const char *name, hid_t type,
   }
   char found[DIGEST_TEXT];
   digest_of(data, bytes, found);
-  if (strcmp(found, recorded) != 0) {
-    DAMAGED(path, "the digest of %s is %s, recorded %s", name, found, recorded);
+  return compare_digests(path, name, found, recorded);
+}
+
+/* Elements are stored as they are in memory, so the digest can be taken of the file's own bytes. */
+static status digest_region(int descriptor, const char *path, const char *name, int64_t offset, size_t bytes,
+                            char found[DIGEST_TEXT]) {
+  enum { BLOCK = 1 << 20 };
+  char *block;
+  digest *running = NULL;
+  TRY(memory_new(&block, BLOCK, 1, "a block of a checkpoint"));
+  status result = digest_new(&running);
+  while (bytes > 0 && result == STATUS_OK) {
+    ssize_t got = pread(descriptor, block, bytes < BLOCK ? bytes : BLOCK, (off_t)offset);
+    if (got > 0) {
+      digest_add(running, block, (size_t)got);
+      offset += got;
+      bytes -= (size_t)got;
+    } else if (got == 0 || errno != EINTR) {
+      result = hdf_damaged(__FILE__, __LINE__, path, "dataset %s can't be read (%s)", name,
+                           got == 0 ? "the file became shorter" : strerror(errno));
+    }
   }
-  return STATUS_OK;
+  if (result == STATUS_OK) {
+    digest_text(running, found);
+  }
+  digest_free(running);
+  free(block);
+  return result;
+}
+
+status hdf_check_data(hid_t group, const char *path, const char *name, hid_t type, size_t bytes, const char *recorded) {
+  hid_t set;
+  char found[DIGEST_TEXT];
+  int64_t offset;
+  uint64_t stored = 0;
+  TRY(open_data(group, path, name, type, &set));
+  hid_t file = H5Iget_file_id(set);
+  bool fits = hdf_one_piece(set, &offset, &stored) && stored == bytes;
+  status result = fits ? digest_region(hdf_descriptor(file), path, name, offset, bytes, found)
+                       : hdf_damaged(__FILE__, __LINE__, path, "dataset %s can't be read (its size changed)", name);
+  H5Fclose(file);
+  H5Dclose(set);
+  TRY(result);
+  return compare_digests(path, name, found, recorded);
 }
 
 status hdf_members(hid_t group, const char *path, int64_t *count) {

@@ -51,6 +51,8 @@ status hdf_data_shape(hid_t group, const char *path, const char *name, hid_t typ
 /* All elements, `bytes` in total, verified against the digest `recorded`. */
 status hdf_get_data(hid_t group, const char *path, const char *name, hid_t type, size_t bytes, const char *recorded,
                     void *data);
+/* The same without keeping the elements: takes a fixed amount of memory, whatever the size. */
+status hdf_check_data(hid_t group, const char *path, const char *name, hid_t type, size_t bytes, const char *recorded);
 
 /* The name of a group's member i in the order of making; *name is the caller's. */
 status hdf_members(hid_t group, const char *path, int64_t *count);

@@ -111,28 +111,17 @@ void checkpoint_close(checkpoint *k) {
   free(k);
 }
 
-static int64_t largest_entry(const ckpt_entries *e) {
-  int64_t largest = 0;
-  for (size_t i = 0; i < e->count; i++) {
-    int64_t count = ckpt_entry_count(&e->list[i]);
-    largest = count > largest ? count : largest;
-  }
-  return largest;
-}
-
 static status verify_table(const checkpoint *k, int table) {
   const ckpt_entries *e = &k->parts->tables[table];
   hid_t group;
-  float *values;
-  TRY(memory_new(&values, (size_t)largest_entry(e), sizeof *values, "a tensor of the checkpoint"));
-  status result = hdf_open_group(k->file, k->path, ckpt_table_names[table], &group);
+  TRY(hdf_open_group(k->file, k->path, ckpt_table_names[table], &group));
+  status result = STATUS_OK;
   for (size_t i = 0; i < e->count && result == STATUS_OK; i++) {
     const ckpt_entry *each = &e->list[i];
-    result = hdf_get_data(group, k->path, each->name, H5T_IEEE_F32LE, (size_t)ckpt_entry_count(each) * sizeof *values,
-                          each->digest, values);
+    result = hdf_check_data(group, k->path, each->name, H5T_IEEE_F32LE,
+                            (size_t)ckpt_entry_count(each) * sizeof(float), each->digest);
   }
   H5Gclose(group);
-  free(values);
   return result;
 }
 

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/wall.h"
 #include "ckpt/folder.h"
 #include "ckpt/hdf.h"
 #include "ckpt/record.h"
@@ -160,7 +161,7 @@ static status write_launch(hid_t file, const config *c, const dist *d) {
 
 /* To the disk, and out of the page cache where that is possible: what is verified next is what the disk holds. */
 static status to_disk(const char *path) {
-  int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+  int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
   if (descriptor < 0 || fsync(descriptor) != 0) {
     int error = errno;
     if (descriptor >= 0) {
@@ -176,6 +177,7 @@ static status to_disk(const char *path) {
 
 static status read_back(const char *path, const ckpt_digests *written) {
   checkpoint *k;
+  wall_know(path);
   status result = checkpoint_open(path, false, &k);
   if (result == STATUS_OK) {
     result = ckpt_digests_compare(path, &k->parts->digests, written);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/digest.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "data/raw_io.h"
@@ -94,13 +95,12 @@ static status read_shard(import_job *j, int file, const char *path, int64_t offs
 
 static status import_shard(import_job *j, const char *path, bool raw_u16, store_source *source) {
   struct stat about;
-  int file = open(path, O_RDONLY | O_CLOEXEC);
-  if (file < 0 || fstat(file, &about) != 0 || !S_ISREG(about.st_mode)) {
-    const char *reason = file < 0 ? strerror(errno) : "it is not a file";
-    if (file >= 0) {
-      close(file);
-    }
-    USER_ERROR("cannot read the shard '%s': %s; check the path", path, reason);
+  int file;
+  TRY(file_open_read(path, &file));
+  if (fstat(file, &about) != 0) {
+    int error = errno;
+    close(file);
+    FAIL("cannot look at the shard '%s': %s; check the disk", path, strerror(error));
   }
   source->bytes = about.st_size;
   status s = STATUS_OK;

@@ -41,12 +41,11 @@ static const struct {
 };
 
 static status first_look(const char *path, char *start, size_t *bytes) {
-  int file = open(path, O_RDONLY | O_CLOEXEC);
-  ssize_t got = file < 0 ? -1 : read(file, start, FIRST_LOOK);
+  int file;
+  TRY(file_open_read(path, &file));
+  ssize_t got = read(file, start, FIRST_LOOK);
   int error = errno;
-  if (file >= 0) {
-    close(file);
-  }
+  close(file);
   if (got < 0) {
     USER_ERROR("cannot read '%s': %s; check its permissions", path, strerror(error));
   }

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/memory.h"
 
 /* What of a document is looked at to decide where it is cut: what a cut looks at is never the result of how reads
@@ -80,10 +81,7 @@ static status open_next(input_reader *r) {
   r->start = r->end = 0;
   r->at_end = r->inside = r->inside_line = false;
   r->line = r->file_bytes = 0;
-  r->handle = open(r->file->source.path, O_RDONLY | O_CLOEXEC);
-  if (r->handle < 0) {
-    USER_ERROR("cannot open '%s': %s; check the path and its permissions", r->file->source.path, strerror(errno));
-  }
+  TRY(file_open_read(r->file->source.path, &r->handle));
   return digest_new(&r->digest);
 }
 
@@ -273,10 +271,32 @@ static bool only_space(const char *text, const char *end) {
   return text >= end;
 }
 
+/* The library makes a node of 64 bytes for each value of a line, so a line of nothing but brackets and commas would take
+ * twenty times its size. What stands in quotes is one value. */
+static bool too_many_values(const char *line, size_t bytes) {
+  enum { MOST = 1 << 22 };
+  size_t values = 0;
+  bool quoted = false;
+  for (size_t i = 0; i < bytes && values <= MOST; i++) {
+    if (quoted && line[i] == '\\') {
+      i++;
+    } else if (line[i] == '"') {
+      quoted = !quoted;
+    } else if (!quoted) {
+      values += line[i] == ',' || line[i] == '[' || line[i] == '{';
+    }
+  }
+  return values > MOST;
+}
+
 /* Parses a line into r->row and r->value. */
 static status read_row(input_reader *r, const char *line, size_t bytes) {
   const char *path = r->file->source.path, *key = r->options->text_key, *end = line;
   static const char advice[] = "mend the line, or pass over such lines with --skip-bad-lines";
+  if (too_many_values(line, bytes)) {
+    USER_ERROR("'%s' line %" PRId64 " holds millions of values; JSON lines hold one document a line, %s", path, r->line,
+               advice);
+  }
   r->row = cJSON_ParseWithLengthOpts(line, bytes, &end, false);
   if (!cJSON_IsObject(r->row) || !only_space(end, line + bytes)) {
     USER_ERROR("'%s' line %" PRId64 " is not a JSON object (wrong near character %td); %s", path, r->line,

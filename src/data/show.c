@@ -31,9 +31,12 @@ static status read_texts(hid_t file, const char *name, hssize_t count, char **te
   hid_t type = set < 0 ? -1 : H5Dget_type(set);
   herr_t got = -1;
   status s = STATUS_OK;
+  int64_t offset;
+  uint64_t stored = 0;
   *texts = NULL;
-  if (type >= 0 && H5Tget_class(type) == H5T_STRING && H5Tis_variable_str(type) == 0) {
-    *longest = H5Tget_size(type);
+  *longest = type < 0 ? 0 : H5Tget_size(type);
+  if (type >= 0 && H5Tget_class(type) == H5T_STRING && H5Tis_variable_str(type) == 0 &&
+      hdf_one_piece(set, &offset, &stored) && stored / *longest == (uint64_t)count && stored % *longest == 0) {
     s = memory_new(texts, (size_t)count, *longest, "the names of the sources");
     got = s == STATUS_OK ? H5Dread(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, *texts) : 0;
   }
@@ -43,13 +46,16 @@ static status read_texts(hid_t file, const char *name, hssize_t count, char **te
   if (set >= 0) {
     H5Dclose(set);
   }
-  REQUIRE(s != STATUS_OK || got >= 0, "the store's %s can't be read; make it again", name);
+  if (s == STATUS_OK && got < 0) {
+    USER_ERROR("the store's %s can't be read; make it again", name);
+  }
   return s;
 }
 
-static status show_sources(const char *path) {
-  hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
-  REQUIRE(file >= 0, "'%s' can't be opened again; check the disk", path);
+static status show_sources(const token_store *store) {
+  hdf_driver_fault fault;
+  hid_t file = store_hdf5_open(store->file, &fault);
+  REQUIRE(file >= 0, "'%s' can't be opened again; check the disk", store->path);
   char *names = NULL, *digests = NULL;
   size_t name_bytes = 0, digest_bytes = 0;
   hssize_t count = source_count(file);
@@ -89,7 +95,10 @@ static status describe(const token_store *s, bool verify) {
   }
   log_line("tokenizer    %s, %" PRId64 " tokens, end of text %" PRId32, s->tokenizer, s->vocab_size, s->end_of_text);
   log_line("digests      tokens %s, tokenizer %s", s->digest, s->tokenizer_digest);
-  TRY(show_sources(s->path));
+  status listed = show_sources(s);
+  if (listed != STATUS_OK) {
+    return status_prefix(listed, "'%s'", s->path);
+  }
   if (verify) {
     TRY(token_store_verify(s));
     log_line("verified     all tokens and document starts are whole");

@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "base/digest.h"
+#include "base/hdf_driver.h"
 #include "base/status.h"
 
 #define STORE_FORMAT "psann token store"
@@ -26,6 +27,10 @@ enum { STORE_MODEL_LIMIT = 256 << 20 };
 
 /* HDF5 prints its own stack of errors unless told not to; every caller here reports in one sentence. */
 void store_hdf5_quiet(void);
+
+/* Opens the file behind a descriptor, whatever stands at its path by now; negative when HDF5 fails. `fault` must live
+ * until it is closed. */
+hid_t store_hdf5_open(int descriptor, hdf_driver_fault *fault);
 
 /* Attributes of `object`. `path` is the store's, for messages; what is missing or of another type is a user error. */
 status store_write_integer(hid_t object, const char *path, const char *name, int64_t value);

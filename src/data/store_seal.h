@@ -5,6 +5,7 @@
 #ifndef PSANN_DATA_STORE_SEAL_H
 #define PSANN_DATA_STORE_SEAL_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/digest.h"
@@ -23,6 +24,9 @@ typedef struct {
   store_region documents; /* the same */
   char digest[DIGEST_TEXT];
 } store_seal;
+
+/* Whether a file begins as a token store does; false also when it can't be read. */
+bool store_seal_starts(const char *path);
 
 /* Computes the digest of what lies outside the two regions and writes the seal. */
 status store_seal_write(int file, const char *path, store_region tokens, store_region documents);

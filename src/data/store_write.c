@@ -296,6 +296,7 @@ static status write_description(const store_writer *w, const store_source *sourc
   hdf_driver_fault fault;
   *tokens = (store_region){.bytes = w->tokens.bytes};
   *documents = (store_region){.bytes = w->documents.bytes};
+  unlink(w->temporary); /* of a run that was killed, or another's */
   hid_t plist = H5Pcreate(H5P_FILE_CREATE), access = hdf_driver_access(&fault);
   H5Pset_userblock(plist, STORE_SEAL_BYTES);
   H5Pset_obj_track_times(plist, false);
@@ -321,7 +322,7 @@ static status write_description(const store_writer *w, const store_source *sourc
 }
 
 static status write_arrays(store_writer *w, store_region tokens, store_region documents) {
-  int file = open(w->temporary, O_RDWR | O_CLOEXEC);
+  int file = open(w->temporary, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
   REQUIRE(file >= 0, "cannot open '%s' again: %s; check the disk", w->temporary, strerror(errno));
   status s = raw_copy(w->documents.file, w->path, 0, file, w->temporary, documents.offset, documents.bytes);
   if (s == STATUS_OK) {

@@ -8,7 +8,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/hdf_driver.h"
 #include "base/memory.h"
+#include "base/wall.h"
 #include "data/raw_io.h"
 #include "data/store_format.h"
 #include "data/store_seal.h"
@@ -46,10 +48,14 @@ static status read_model(hid_t file, token_store *s) {
     return STATUS_OK;
   }
   hid_t set = H5Dopen2(file, "tokenizer/model", H5P_DEFAULT);
+  int64_t offset, bytes = -1;
+  uint64_t stored = 0;
   hid_t space = set < 0 ? -1 : H5Dget_space(set);
-  hssize_t bytes = space < 0 ? -1 : H5Sget_simple_extent_npoints(space);
+  if (space >= 0 && hdf_one_piece(set, &offset, &stored) && (uint64_t)H5Sget_simple_extent_npoints(space) == stored) {
+    bytes = stored <= STORE_MODEL_LIMIT ? (int64_t)stored : -1;
+  }
   status result = STATUS_OK;
-  if (bytes >= 0 && bytes <= STORE_MODEL_LIMIT) {
+  if (bytes >= 0) {
     result = memory_new(&s->tokenizer_data, (size_t)bytes + 1, 1, "a tokenizer's model");
     s->tokenizer_bytes = (size_t)bytes;
     if (result == STATUS_OK && H5Dread(set, H5T_NATIVE_UINT8, H5S_ALL, H5S_ALL, H5P_DEFAULT, s->tokenizer_data) < 0) {
@@ -62,7 +68,7 @@ static status read_model(hid_t file, token_store *s) {
   if (set >= 0) {
     H5Dclose(set);
   }
-  if (result == STATUS_OK && (bytes < 0 || bytes > STORE_MODEL_LIMIT)) {
+  if (result == STATUS_OK && bytes < 0) {
     USER_ERROR("'%s' is not a whole token store: its tokenizer's model can't be read; make it again", s->path);
   }
   return result;
@@ -125,9 +131,20 @@ static status read_description(hid_t file, const store_seal *seal, token_store *
   return STATUS_OK;
 }
 
+static status read_structure(const store_seal *seal, token_store *s) {
+  hdf_driver_fault fault;
+  hid_t file = store_hdf5_open(s->file, &fault);
+  if (file < 0) {
+    USER_ERROR("'%s' is damaged: the HDF5 library can't read it; copy or make it again", s->path);
+  }
+  status result = read_description(file, seal, s);
+  H5Fclose(file);
+  return result;
+}
+
 static status open_file(token_store *s) {
   struct stat about;
-  s->file = open(s->path, O_RDONLY | O_CLOEXEC);
+  s->file = open(s->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe without a writer is no reason to wait */
   if (s->file < 0) {
     USER_ERROR("cannot open the token store '%s': %s; %s", s->path, strerror(errno),
                errno == ENOENT ? "check the path, or make it with psann_data build" : "check its permissions");
@@ -140,16 +157,8 @@ static status open_file(token_store *s) {
   TRY(store_seal_read(s->file, s->path, &seal));
   s->offset = seal.tokens.offset;
   s->documents_offset = seal.documents.offset;
-  hid_t file = H5Fopen(s->path, H5F_ACC_RDONLY, H5P_DEFAULT);
-  if (file < 0) {
-    USER_ERROR(
-        "'%s' can't be read by the HDF5 library although it is whole; check that no other program has it open "
-        "for writing",
-        s->path);
-  }
-  status result = read_description(file, &seal, s);
-  H5Fclose(file);
-  return result;
+  TRY(wall_check(WALL_STORE, s->path));
+  return read_structure(&seal, s);
 }
 
 status token_store_open(const char *path, token_store **out) {

@@ -1,11 +1,12 @@
 #include "data/tokenizer_file.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
+#include "base/wall.h"
 #include "data/store_format.h"
+#include "data/store_seal.h"
 
 status tokenizer_of_store(const token_store *s, tokenizer **out) {
   status result =
@@ -31,22 +32,16 @@ static status from_store(const char *path, tokenizer **out) {
 }
 
 status tokenizer_from_file(const char *path, tokenizer **out) {
-  static const char title[] = "psann token store\n";
   char *data;
   size_t bytes;
   *out = NULL;
   if (file_is_folder(path)) {
     USER_ERROR("'%s' is a folder, not a tokenizer; name a token store or a SentencePiece .model file", path);
   }
-  FILE *file = fopen(path, "rb");
-  char start[sizeof title] = {0};
-  if (file != NULL) {
-    size_t got = fread(start, 1, sizeof title - 1, file);
-    fclose(file);
-    if (got == sizeof title - 1 && memcmp(start, title, got) == 0) {
-      return from_store(path, out);
-    }
+  if (store_seal_starts(path)) {
+    return from_store(path, out);
   }
+  TRY(wall_check(WALL_TOKENIZER, path));
   TRY(file_read(path, STORE_MODEL_LIMIT, &data, &bytes));
   status s = tokenizer_create("sentencepiece", data, bytes, TOKENIZER_ANY_VOCAB, 0, out);
   free(data);

@@ -11,6 +11,7 @@
 #include "base/digest.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/wall.h"
 #include "dist/mpi_world.h"
 
 enum { MESSAGE = 1024, DIST_PARTS = 8 };
@@ -274,6 +275,17 @@ status dist_agree(const dist *d, status mine) {
     snprintf(told, sizeof told, "%s", status_message());
   }
   return worst;
+}
+
+status dist_first_of_host(const dist *d, status (*act)(void *context), void *context) {
+  TRY(dist_agree(d, d->local_rank == 0 ? act(context) : STATUS_OK));
+  if (d->ranks == 1) {
+    return STATUS_OK;
+  }
+  wall_lower(true);
+  status mine = d->local_rank != 0 ? act(context) : STATUS_OK;
+  wall_lower(false);
+  return dist_agree(d, mine);
 }
 
 status dist_max(const dist *d, int64_t mine, int64_t *largest) {

@@ -39,6 +39,10 @@ void dist_end(const dist *d, status code);
  * failed so, ranks that failed keep their own. */
 status dist_agree(const dist *d, status mine);
 
+/* Collective: a rank of each host acts first, then the others of that host. Files from elsewhere are looked at from
+ * outside (base/wall.h) by the first alone. All ranks return the worst status, as dist_agree does. */
+status dist_first_of_host(const dist *d, status (*act)(void *context), void *context);
+
 /* The largest value over all ranks. */
 status dist_max(const dist *d, int64_t mine, int64_t *largest);
 

@@ -9,8 +9,17 @@
 #include "dist/transport.h"
 #include "engine/select.h"
 
-static status read_file(loaded *l, const char *path, const char *device, const char *strategy) {
-  TRY(checkpoint_open(path, true, &l->k));
+typedef struct {
+  const char *path;
+  checkpoint **k;
+} source;
+
+static status open_checkpoint(void *context) {
+  const source *s = context;
+  return checkpoint_open(s->path, true, s->k);
+}
+
+static status make_model(loaded *l, const char *device, const char *strategy) {
   config *c = l->k->config;
   if (device != NULL) {
     TRY(config_set(c, "run", "device", device, "--device"));
@@ -60,7 +69,11 @@ status loaded_open(const char *path, const char *device, const char *strategy, c
   TRY(memory_new(&l, 1, sizeof *l, "a loaded model"));
   l->d = *d;
   /* Filling is collective: no rank may enter it when another could not read its file. */
-  status result = dist_agree(&l->d, read_file(l, path, device, strategy));
+  source from = {.path = path, .k = &l->k};
+  status result = dist_first_of_host(&l->d, open_checkpoint, &from);
+  if (result == STATUS_OK) {
+    result = dist_agree(&l->d, make_model(l, device, strategy));
+  }
   if (result == STATUS_OK) {
     result = fill_store(l);
   }

@@ -21,7 +21,8 @@ static void progress(int64_t done, int64_t of) {
   log_progress("evaluating: %" PRId64 " of %" PRId64 " batches", done, of);
 }
 
-static status open_store(measure *x) {
+static status open_store(void *context) {
+  measure *x = context;
   TRY(token_store_open(x->job->store, &x->store));
   return loaded_fits_store(x->l, x->store);
 }
@@ -81,7 +82,7 @@ status measure_run(const measure_job *job, const dist *d) {
   measure x = {.job = job};
   status result = loaded_open(job->checkpoint, job->device, job->strategy, d, &x.l);
   if (result == STATUS_OK) {
-    result = dist_agree(d, open_store(&x));
+    result = dist_first_of_host(d, open_store, &x);
   }
   if (result == STATUS_OK) {
     result = compute(&x);

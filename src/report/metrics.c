@@ -94,27 +94,30 @@ static status copy_lines(FILE *in, FILE *out, int64_t last_step, int64_t (*step_
 
 /* Leaves in `path` only what a run at last_step would have written. */
 static status keep_until(const char *path, int64_t last_step, int64_t (*step_of)(const char *)) {
-  FILE *in = fopen(path, "re");
-  if (in == NULL) {
-    if (errno == ENOENT) {
-      return STATUS_OK;
-    }
-    USER_ERROR("cannot read '%s': %s", path, strerror(errno));
+  if (!file_exists(path)) {
+    return STATUS_OK;
   }
+  int from = -1, to = -1;
+  TRY(file_open_read(path, &from));
+  FILE *in = fdopen(from, "r"), *out = NULL;
   char *temporary = NULL;
-  status s = memory_format(&temporary, "%s.tmp", path);
-  FILE *out = s == STATUS_OK ? fopen(temporary, "we") : NULL;
   bool dropped = false;
-  if (s == STATUS_OK && out == NULL) {
-    s = status_set(STATUS_USER_ERROR, __FILE__, __LINE__,
-                   "cannot write '%s': %s; choose a run.dir that you can write to", temporary, strerror(errno));
+  status s = memory_format(&temporary, "%s.tmp", path);
+  if (s == STATUS_OK) {
+    s = file_create(temporary, &to);
+    out = s == STATUS_OK ? fdopen(to, "w") : NULL;
+  }
+  if (s == STATUS_OK && (in == NULL || out == NULL)) {
+    s = status_set(STATUS_FAILURE, __FILE__, __LINE__, "out of memory: '%s' can't be read", path);
   } else if (s == STATUS_OK) {
     s = copy_lines(in, out, last_step, step_of, &dropped);
     if (s != STATUS_OK) {
       status_prefix(s, "'%s' cannot be rewritten without the lines after step %lld", path, (long long)last_step);
     }
   }
-  fclose(in);
+  if (in != NULL) {
+    fclose(in);
+  }
   if (out != NULL) {
     fclose(out);
   }
@@ -131,10 +134,7 @@ static status line_file_open(line_file *f, const char *folder, const char *name,
                              int64_t (*step_of)(const char *)) {
   TRY(file_join(&f->path, folder, name));
   TRY(keep_until(f->path, last_step, step_of));
-  f->file = open(f->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-  if (f->file < 0) {
-    USER_ERROR("cannot write '%s': %s; choose a run.dir that you can write to", f->path, strerror(errno));
-  }
+  TRY(file_open_append(f->path, &f->file));
   struct stat facts;
   if (fstat(f->file, &facts) != 0) {
     FAIL("cannot read the size of '%s': %s", f->path, strerror(errno));

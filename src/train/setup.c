@@ -76,7 +76,8 @@ static status compare_configs(const training *t) {
 
 /* Data. */
 
-static status open_stores(training *t) {
+static status open_stores(void *context) {
+  training *t = context;
   config *c = t->c;
   TRY(token_store_open(c->data.train, &t->train_store));
   if (c->data.val != NULL && c->data.val[0] != 0) {
@@ -204,7 +205,7 @@ status training_open(training *t, const train_request *request, const dist *d) {
   TRY(dist_agree(d, read_config(t)));
   TRY(dist_same(d, "the version of psann_train", version_text()));
   TRY(compare_configs(t));
-  TRY(dist_agree(d, open_stores(t)));
+  TRY(dist_first_of_host(d, open_stores, t));
   TRY(compare_stores(t));
   TRY(resume_find(t));
   if (t->c->train.micro_batch == 0 && t->first_step > 0) { /* the checkpoint's batch is another: refused below */

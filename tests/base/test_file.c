@@ -1,6 +1,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -119,18 +120,81 @@ static void failed_write_keeps_the_old(void **state) {
 
 static void full_disk(void **state) {
   (void)state;
-  /* /dev/full takes nothing: reached through a link in the place of the temporary file. */
-  char *path = path_of("full");
-  char *temporary = path_of("full.tmp");
-  if (!file_exists("/dev/full")) {
+  char *disk = path_of("disk"), *path = path_of("disk/full"), data[1 << 16] = {0};
+  assert_ok(file_make_folder(disk));
+  if (mount("none", disk, "tmpfs", 0, "size=8k") != 0) { /* only root can */
+    free(disk);
+    free(path);
     skip();
   }
-  assert_int_equal(symlink("/dev/full", temporary), 0);
-  assert_fails(STATUS_FAILURE, "No space left on device", file_write_atomic(path, "data", 4));
-  assert_non_null(strstr(status_message(), "free some space"));
-  assert_false(file_exists(path));
-  free(temporary);
+  assert_int_equal(file_write_atomic(path, data, sizeof data), STATUS_FAILURE);
+  bool said = strstr(status_message(), "No space left on device") != NULL &&
+              strstr(status_message(), "free some space") != NULL;
+  bool left = file_exists(path);
+  umount(disk);
+  rmdir(disk);
+  assert_true(said);
+  assert_false(left);
+  free(disk);
   free(path);
+}
+
+/* Another user of a shared folder puts a link, a pipe or a file of their own where we write. */
+static void planted(void **state) {
+  (void)state;
+  char *victim = path_of("victim"), *path = path_of("planted"), *temporary = path_of("planted.tmp"), *data;
+  size_t bytes;
+  int handle;
+  struct stat about;
+  mode_t before = umask(027);
+  assert_ok(file_write_atomic(victim, "mine", 4));
+  assert_int_equal(symlink(victim, temporary), 0);
+  assert_ok(file_write_atomic(path, "data", 4));
+  assert_int_equal(lstat(path, &about), 0);
+  assert_true(S_ISREG(about.st_mode));
+  assert_int_equal(about.st_mode & 0777, 0640); /* the user's umask */
+  assert_int_equal(mkfifo(temporary, 0666), 0);
+  assert_ok(file_write_atomic(path, "more", 4));
+  umask(before);
+
+  unlink(path);
+  assert_int_equal(symlink(victim, path), 0);
+  assert_fails(STATUS_USER_ERROR, "is a symbolic link", file_open_append(path, &handle));
+  assert_int_equal(handle, -1);
+  assert_fails(STATUS_USER_ERROR, "planted", file_lock(path, &handle));
+  assert_ok(file_write_atomic(path, "data", 4)); /* takes the link's place */
+  assert_int_equal(lstat(path, &about), 0);
+  assert_true(S_ISREG(about.st_mode));
+  unlink(path);
+  assert_int_equal(symlink("/nonexistent/place", path), 0);
+  assert_fails(STATUS_USER_ERROR, "is a symbolic link", file_open_append(path, &handle));
+  unlink(path);
+
+  assert_ok(file_read(victim, 100, &data, &bytes));
+  assert_string_equal(data, "mine");
+  free(data);
+  free(victim);
+  free(path);
+  free(temporary);
+}
+
+/* Pipes and devices in the place of files: told at once, though nobody writes to them. */
+static void no_files(void **state) {
+  (void)state;
+  char *pipe = path_of("a pipe"), *data;
+  size_t bytes;
+  int handle;
+  assert_int_equal(mkfifo(pipe, 0600), 0);
+  alarm(20);
+  assert_fails(STATUS_USER_ERROR, "is a pipe, not a file", file_read(pipe, 100, &data, &bytes));
+  assert_null(data);
+  assert_fails(STATUS_USER_ERROR, "is a pipe, not a file", file_open_read(pipe, &handle));
+  assert_fails(STATUS_USER_ERROR, "is no file", file_open_append(pipe, &handle));
+  assert_fails(STATUS_USER_ERROR, "is a device, not a file", file_read("/dev/zero", 100, &data, &bytes));
+  assert_fails(STATUS_USER_ERROR, "is no file", file_open_append("/dev/null", &handle));
+  alarm(0);
+  unlink(pipe);
+  free(pipe);
 }
 
 static void folders(void **state) {
@@ -213,6 +277,7 @@ int main(void) {
       cmocka_unit_test(write_and_read), cmocka_unit_test(reads_what_has_no_size),
       cmocka_unit_test(bad_paths),      cmocka_unit_test(failed_write_keeps_the_old),
       cmocka_unit_test(full_disk),      cmocka_unit_test(folders),
+      cmocka_unit_test(planted),        cmocka_unit_test(no_files),
       cmocka_unit_test(joins),          cmocka_unit_test(locks),
   };
   return cmocka_run_group_tests(tests, make_folder, remove_folder);
