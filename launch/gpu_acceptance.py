@@ -100,7 +100,7 @@ def speed(o):
 
 def speed2(o):
     """One and two GPUs, one after the other: in one call, so that the machine is the same."""
-    return [bench(o, f"{ranks} of {m}", m, "--precision", "bf16", "--micro-batch", b, ranks=ranks)
+    return [bench(o, f"{ranks} of {m}", m, "--precision", "bf16", "--strategy", "ddp", "--micro-batch", b, ranks=ranks)
             for m, b in (("124m", 32), ("1b3", 8)) for ranks in (1, 2)]
 
 
