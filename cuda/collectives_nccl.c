@@ -5,14 +5,20 @@
 #include "collectives_nccl.h"
 
 #include <nccl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/activity.h"
 #include "base/memory.h"
 #include "check.h"
 #include "cuda_engine.h"
 
-enum { EVENT_DATA_READY = 62, EVENT_EXCHANGED = 63 }; /* of the engine's events */
+enum {
+  EVENT_DATA_READY = 62,
+  EVENT_EXCHANGED = 63, /* of the engine's events */
+  WAITS = 8,            /* of a step, whose length is measured at most */
+};
 
 #define NCCL(call)                                                                          \
   do {                                                                                      \
@@ -26,7 +32,11 @@ typedef struct {
   collectives base;
   engine *e;
   ncclComm_t comm;
-  cudaStream_t stream;
+  cudaStream_t stream, main;
+  atomic_bool aborted;
+  /* How long STREAM_MAIN stands still in a wait: events before and after it. */
+  cudaEvent_t before[WAITS], after[WAITS];
+  int waits; /* since the last call of stalled */
 } nccl_collectives;
 
 static ncclDataType_t nccl_type(dtype t) {
@@ -94,19 +104,69 @@ static status all_to_all(collectives *base, const void *buffer, dtype type, cons
 
 static status wait_all(collectives *base) {
   nccl_collectives *c = (nccl_collectives *)base;
+  bool measured = c->waits < WAITS;
   TRY(c->e->ops->record(c->e, STREAM_COMM, EVENT_EXCHANGED));
-  return c->e->ops->wait(c->e, STREAM_MAIN, EVENT_EXCHANGED);
+  if (measured) {
+    CUDA(cudaEventRecord(c->before[c->waits], c->main));
+  }
+  TRY(c->e->ops->wait(c->e, STREAM_MAIN, EVENT_EXCHANGED));
+  if (measured) {
+    CUDA(cudaEventRecord(c->after[c->waits++], c->main));
+  }
+  return STATUS_OK;
+}
+
+/* Called once the step's result is there, so the waits before it have passed; one that has not is left out. */
+static double stalled(collectives *base) {
+  nccl_collectives *c = (nccl_collectives *)base;
+  double milliseconds = 0;
+  for (int i = 0; i < c->waits; i++) {
+    float each = 0;
+    milliseconds += cudaEventElapsedTime(&each, c->before[i], c->after[i]) == cudaSuccess ? each : 0;
+  }
+  c->waits = 0;
+  return milliseconds / 1000;
+}
+
+/* The watchdog's thread. A communicator is aborted once, and destroyed by that. */
+
+static status check(collectives *base) {
+  nccl_collectives *c = (nccl_collectives *)base;
+  ncclResult_t result = ncclSuccess;
+  if (!atomic_load(&c->aborted) && ncclCommGetAsyncError(c->comm, &result) == ncclSuccess && result != ncclSuccess &&
+      result != ncclInProgress) {
+    FAIL("NCCL reports %s (%s); see the other ranks' messages, and with NCCL_DEBUG=WARN its own",
+         ncclGetErrorString(result), ncclGetLastError(NULL));
+  }
+  return STATUS_OK;
+}
+
+static void abort_exchange(collectives *base) {
+  nccl_collectives *c = (nccl_collectives *)base;
+  if (!atomic_exchange(&c->aborted, true)) {
+    ncclCommAbort(c->comm);
+  }
 }
 
 static void destroy(collectives *base) {
   nccl_collectives *c = (nccl_collectives *)base;
-  if (c->comm != NULL) {
+  if (c->comm != NULL && !atomic_load(&c->aborted)) {
     ncclCommDestroy(c->comm);
+  }
+  for (int i = 0; i < WAITS; i++) {
+    if (c->before[i] != NULL) cudaEventDestroy(c->before[i]);
+    if (c->after[i] != NULL) cudaEventDestroy(c->after[i]);
   }
   free(c);
 }
 
-static const collectives_ops nccl_ops = {destroy, all_gather, all_to_all, wait_all};
+static const collectives_ops nccl_ops = {.destroy = destroy,
+                                         .all_gather = all_gather,
+                                         .all_to_all = all_to_all,
+                                         .wait = wait_all,
+                                         .check = check,
+                                         .abort = abort_exchange,
+                                         .stalled = stalled};
 
 static status connect_ranks(nccl_collectives *c, const dist *d) {
   ncclUniqueId id;
@@ -122,7 +182,18 @@ static status connect_ranks(nccl_collectives *c, const dist *d) {
   if (d->rank != 0) {
     free(data);
   }
-  NCCL(ncclCommInitRank(&c->comm, d->ranks, shared, d->rank));
+  activity_wait("ncclCommInitRank");
+  ncclResult_t made = ncclCommInitRank(&c->comm, d->ranks, shared, d->rank);
+  activity_waited();
+  NCCL(made);
+  return STATUS_OK;
+}
+
+static status create_events(nccl_collectives *c) {
+  for (int i = 0; i < WAITS; i++) {
+    CUDA(cudaEventCreate(&c->before[i]));
+    CUDA(cudaEventCreate(&c->after[i]));
+  }
   return STATUS_OK;
 }
 
@@ -134,7 +205,11 @@ status collectives_nccl_create(const dist *d, engine *e, collectives **out) {
   c->base.d = d;
   c->e = e;
   c->stream = engine_cuda_stream(e, STREAM_COMM);
+  c->main = engine_cuda_stream(e, STREAM_MAIN);
   status s = connect_ranks(c, d);
+  if (s == STATUS_OK) {
+    s = create_events(c);
+  }
   if (s != STATUS_OK) {
     destroy(&c->base);
     return s;

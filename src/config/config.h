@@ -118,6 +118,9 @@ typedef struct {
     config_transport transport;
   } parallel;
   struct {
+    int64_t timeout_s; /* 0: off */
+  } watch;
+  struct {
     int64_t threads;
   } cpu;
   struct {

@@ -270,6 +270,11 @@ const config_key config_keys[] = {
            "What carries gradients and weights between ranks. auto: nccl on GPUs, mpi on the CPU; mpi on GPUs goes "
            "through host memory."),
 
+    INTEGER(
+        watch, timeout_s, "300", 0, 86400, "seconds", CHANGE_FREE,
+        "Ranks watch each other: one that is dead, stopped or makes no progress is named within this time, and the job "
+        "ends. 0: off."),
+
     INTEGER(cpu, threads, "1", 1, 1024, "threads", CHANGE_WARN,
             "Threads of a rank on the CPU. Another number changes the last bits of results."),
 

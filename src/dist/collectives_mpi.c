@@ -19,7 +19,8 @@ typedef struct {
   collectives base;
   engine *e;
   MPI_Comm comm;
-  int64_t chunk; /* bytes of a message */
+  int64_t chunk;    /* bytes of a message */
+  const char *last; /* exchange that was started: what `wait` waits for */
   MPI_Request *requests;
   size_t n_requests, capacity;
 } mpi_collectives;
@@ -72,6 +73,7 @@ static status all_gather(collectives *base, void *buffer, dtype type, const int6
   int64_t size = (int64_t)dtype_size(type);
   char *bytes = buffer;
   TRY(begin(c));
+  c->last = "all_gather";
   for (int step = 1; step < ranks; step++) {
     int from = (rank - step + ranks) % ranks;
     TRY(start_receive(c, from, bytes + starts[from] * size, (starts[from + 1] - starts[from]) * size));
@@ -91,6 +93,7 @@ static status all_to_all(collectives *base, const void *buffer, dtype type, cons
   const char *from_bytes = buffer;
   char *to_bytes = parts;
   TRY(begin(c));
+  c->last = "all_to_all";
   for (int step = 1; step < ranks; step++) {
     int from = (rank - step + ranks) % ranks;
     TRY(start_receive(c, from, to_bytes + from * own, own));
@@ -109,7 +112,7 @@ static status wait_all(collectives *base) {
   mpi_collectives *c = (mpi_collectives *)base;
   size_t n = c->n_requests;
   c->n_requests = 0;
-  TRY_MPI(MPI_Waitall((int)n, c->requests, MPI_STATUSES_IGNORE));
+  TRY_COLLECTIVE(c->last, MPI_Waitall((int)n, c->requests, MPI_STATUSES_IGNORE));
   return STATUS_OK;
 }
 
@@ -143,7 +146,8 @@ static void destroy(collectives *base) {
   free(c);
 }
 
-static const collectives_ops mpi_ops = {destroy, all_gather, all_to_all, wait_all};
+static const collectives_ops mpi_ops = {
+    .destroy = destroy, .all_gather = all_gather, .all_to_all = all_to_all, .wait = wait_all};
 
 status collectives_mpi_create_chunked(const dist *d, engine *e, int64_t chunk, collectives **out) {
   *out = NULL;
@@ -157,6 +161,7 @@ status collectives_mpi_create_chunked(const dist *d, engine *e, int64_t chunk, c
   c->e = e;
   c->chunk = chunk;
   c->comm = MPI_COMM_NULL;
+  c->last = "exchange";
   status s = mpi_status(MPI_Comm_dup(mpi_world(), &c->comm), "MPI_Comm_dup");
   if (s != STATUS_OK) {
     destroy(&c->base);

@@ -84,7 +84,8 @@ static void destroy(collectives *base) {
   free(s);
 }
 
-static const collectives_ops staged_ops = {destroy, all_gather, all_to_all, wait_all};
+static const collectives_ops staged_ops = {
+    .destroy = destroy, .all_gather = all_gather, .all_to_all = all_to_all, .wait = wait_all};
 
 status collectives_staged_create(const dist *d, engine *e, collectives *inner, collectives **out) {
   *out = NULL;

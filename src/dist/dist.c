@@ -241,12 +241,12 @@ status dist_agree(const dist *d, status mine) {
     return mine;
   }
   int worst = mine;
-  TRY_MPI(MPI_Allreduce(MPI_IN_PLACE, &worst, 1, MPI_INT, MPI_MAX, world));
+  TRY_COLLECTIVE("agreement", MPI_Allreduce(MPI_IN_PLACE, &worst, 1, MPI_INT, MPI_MAX, world));
   if (worst == STATUS_OK) {
     return STATUS_OK;
   }
   int first = mine == worst ? d->rank : d->ranks;
-  TRY_MPI(MPI_Allreduce(MPI_IN_PLACE, &first, 1, MPI_INT, MPI_MIN, world));
+  TRY_COLLECTIVE("agreement", MPI_Allreduce(MPI_IN_PLACE, &first, 1, MPI_INT, MPI_MIN, world));
   struct {
     char host[sizeof d->host];
     char message[MESSAGE];
@@ -255,7 +255,7 @@ status dist_agree(const dist *d, status mine) {
     memcpy(failure.host, d->host, sizeof failure.host);
     snprintf(failure.message, sizeof failure.message, "%s", status_message());
   }
-  TRY_MPI(MPI_Bcast(&failure, sizeof failure, MPI_BYTE, first, world));
+  TRY_COLLECTIVE("agreement", MPI_Bcast(&failure, sizeof failure, MPI_BYTE, first, world));
   if (mine == STATUS_OK) {
     status_set(worst, __FILE__, __LINE__, "rank %d on %s failed: %s", first, failure.host, failure.message);
     snprintf(told, sizeof told, "%s", status_message());
@@ -266,8 +266,13 @@ status dist_agree(const dist *d, status mine) {
 status dist_max(const dist *d, int64_t mine, int64_t *largest) {
   *largest = mine;
   if (d->ranks > 1) {
-    TRY_MPI(MPI_Allreduce(MPI_IN_PLACE, largest, 1, MPI_INT64_T, MPI_MAX, world));
+    TRY_COLLECTIVE("agreement", MPI_Allreduce(MPI_IN_PLACE, largest, 1, MPI_INT64_T, MPI_MAX, world));
   }
+  return STATUS_OK;
+}
+
+static status broadcast_piece(char *data, int count) {
+  TRY_COLLECTIVE("broadcast from rank 0", MPI_Bcast(data, count, MPI_BYTE, 0, world));
   return STATUS_OK;
 }
 
@@ -276,7 +281,7 @@ status dist_broadcast(const dist *d, void **data, size_t *bytes) {
     return STATUS_OK;
   }
   uint64_t total = d->rank == 0 ? *bytes : 0;
-  TRY_MPI(MPI_Bcast(&total, 1, MPI_UINT64_T, 0, world));
+  TRY_COLLECTIVE("broadcast from rank 0", MPI_Bcast(&total, 1, MPI_UINT64_T, 0, world));
   status allocated = STATUS_OK;
   if (d->rank != 0) {
     *bytes = total;
@@ -287,7 +292,7 @@ status dist_broadcast(const dist *d, void **data, size_t *bytes) {
   for (uint64_t at = 0; s == STATUS_OK && at < total; at += MPI_CHUNK_BYTES) {
     uint64_t left = total - at;
     int count = (int)(left < MPI_CHUNK_BYTES ? left : MPI_CHUNK_BYTES);
-    s = mpi_status(MPI_Bcast((char *)*data + at, count, MPI_BYTE, 0, world), "MPI_Bcast");
+    s = broadcast_piece((char *)*data + at, count);
   }
   if (s != STATUS_OK && d->rank != 0) {
     free(*data);
@@ -301,7 +306,16 @@ status dist_gather(const dist *d, const double *mine, int count, double *all) {
     memcpy(all, mine, (size_t)count * sizeof *all);
     return STATUS_OK;
   }
-  TRY_MPI(MPI_Gather(mine, count, MPI_DOUBLE, all, count, MPI_DOUBLE, 0, world));
+  TRY_COLLECTIVE("gather to rank 0", MPI_Gather(mine, count, MPI_DOUBLE, all, count, MPI_DOUBLE, 0, world));
+  return STATUS_OK;
+}
+
+status dist_all_gather(const dist *d, const double *mine, int count, double *all) {
+  if (d->ranks == 1) {
+    memcpy(all, mine, (size_t)count * sizeof *all);
+    return STATUS_OK;
+  }
+  TRY_COLLECTIVE("agreement", MPI_Allgather(mine, count, MPI_DOUBLE, all, count, MPI_DOUBLE, world));
   return STATUS_OK;
 }
 
@@ -312,15 +326,15 @@ status dist_same(const dist *d, const char *what, const char *text) {
   char mine[DIGEST_TEXT], first[DIGEST_TEXT];
   digest_of(text, strlen(text), mine);
   memcpy(first, mine, sizeof first);
-  TRY_MPI(MPI_Bcast(first, sizeof first, MPI_CHAR, 0, world));
+  TRY_COLLECTIVE("comparison of ranks", MPI_Bcast(first, sizeof first, MPI_CHAR, 0, world));
   int differs = strcmp(mine, first) != 0 ? d->rank : d->ranks;
-  TRY_MPI(MPI_Allreduce(MPI_IN_PLACE, &differs, 1, MPI_INT, MPI_MIN, world));
+  TRY_COLLECTIVE("comparison of ranks", MPI_Allreduce(MPI_IN_PLACE, &differs, 1, MPI_INT, MPI_MIN, world));
   if (differs == d->ranks) {
     return STATUS_OK;
   }
   char host[sizeof d->host];
   memcpy(host, d->host, sizeof host);
-  TRY_MPI(MPI_Bcast(host, sizeof host, MPI_CHAR, differs, world));
+  TRY_COLLECTIVE("comparison of ranks", MPI_Bcast(host, sizeof host, MPI_CHAR, differs, world));
   USER_ERROR(
       "%s differs between ranks: rank %d on %s has another one than rank 0; give all ranks the same, for example from "
       "a shared file system",
@@ -329,7 +343,7 @@ status dist_same(const dist *d, const char *what, const char *text) {
 
 status dist_barrier(const dist *d) {
   if (d->ranks > 1) {
-    TRY_MPI(MPI_Barrier(world));
+    TRY_COLLECTIVE("barrier", MPI_Barrier(world));
   }
   return STATUS_OK;
 }

@@ -12,6 +12,7 @@
 #include "train/setup.h"
 #include "watch/stop.h"
 #include "watch/terminal.h"
+#include "watch/watchdog.h"
 
 static const char usage[] =
     "usage: psann_train CONFIG [section.key=value …]\n"
@@ -123,10 +124,13 @@ int main(int argc, char **argv) {
   }
   terminal_give_back();
   if (s != STATUS_OK) { /* other ranks may wait for this one: tell them before anything that could wait for them */
+    watch_ending();
     dist_end(&d, s);
+    watch_stop();
     training_close(&t);
     return s;
   }
+  watch_stop();
   training_close(&t);
   dist_end(&d, s);
   return s;

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/activity.h"
 #include "base/memory.h"
 #include "shard/reduce.h"
 #include "shard/tree.h"
@@ -56,6 +57,7 @@ static status gather(weight_source *source, int unit_index, int direction, unit_
   (void)direction; /* everything is here already */
   replicated *s = (replicated *)source;
   TRY(check_unit(s, unit_index));
+  activity_tick(); /* a pass goes on from unit to unit */
   out->matrices = s->units[unit_index].weights;
   out->vectors = (const char *)s->units[unit_index].master + state_bytes(s, unit_of(s, unit_index)->vectors);
   return STATUS_OK;

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/activity.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "report/console.h"
@@ -153,7 +154,9 @@ static status report(loop *l, const step_outcome *o, const evaluation_result *va
 
 static status evaluate(loop *l, evaluation_result *val) {
   training *t = l->t;
+  activity_enter(PHASE_EVALUATION);
   TRY(evaluation_run(t->eval, val, console_evaluating));
+  activity_enter(PHASE_BETWEEN);
   bool best = val->loss < t->state.best_val_loss;
   t->state.val_loss = val->loss;
   if (best) {
@@ -218,7 +221,9 @@ static status save(loop *l, bool last) {
   if (t->metrics != NULL) {
     metrics_sync(t->metrics);
   }
+  activity_enter(PHASE_SAVE);
   status s = checkpoint_save(t->checkpoints, t->c, t->m, t->w, &t->state, t->train_store, t->d);
+  activity_enter(PHASE_BETWEEN);
   if (s != STATUS_OK) {
     s = save_failed(l, last);
     l->best_unsaved = false;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/activity.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
@@ -15,6 +16,7 @@
 #include "train/micro_batch.h"
 #include "train/plans.h"
 #include "train/resume.h"
+#include "watch/watchdog.h"
 
 /* Config. */
 
@@ -192,6 +194,10 @@ status training_open(training *t, const train_request *request, const dist *d) {
   TRY(dist_agree(d, read_config(t)));
   TRY(dist_same(d, "the version of psann_train", version_text()));
   TRY(compare_configs(t));
+  if (!request->plan_only) {
+    activity_hold_from_environment(d->rank);
+    TRY(watch_start(d, (double)t->c->watch.timeout_s));
+  }
   TRY(dist_agree(d, open_stores(t)));
   TRY(compare_stores(t));
   TRY(resume_find(t));
@@ -268,6 +274,7 @@ static status open_files(training *t) {
 status training_allocate(training *t) {
   if (t->d->ranks > 1) {
     TRY(dist_agree(t->d, transport_create(t->d, t->c->parallel.transport, t->e, &t->exchange)));
+    watch_exchange(t->exchange);
   }
   run_spec spec = training_spec(t);
   engine_limits limits;

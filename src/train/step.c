@@ -1,5 +1,6 @@
 #include "train/step.h"
 
+#include "base/activity.h"
 #include "base/clock.h"
 
 static status load_batch(training *t, int64_t first_sequence) {
@@ -30,12 +31,15 @@ status train_step(training *t, step_outcome *previous) {
   if (t->e->host_memory) { /* it is there already, and the step's time ends here */
     TRY(train_collect(t, previous));
   }
+  activity_step(t->state.step + 1);
   double lr = schedule_lr(&t->rate, t->state.step + 1);
   int64_t local = ops->local_micro_batches(t->w);
 
   for (int64_t j = 0; j < local; j++) {
     int64_t first = t->state.sequences + ops->micro_batch(t->w, j) * t->host.B;
+    activity_enter(PHASE_LOAD);
     TRY(load_batch(t, first));
+    activity_enter(PHASE_PASS);
     TRY(set_step(t, first, lr));
     TRY(ops->begin_micro_batch(t->w, j));
     TRY(model_train(t->pass, &t->w->source, &batch, &t->losses[j]));
@@ -43,8 +47,10 @@ status train_step(training *t, step_outcome *previous) {
   if (!t->e->host_memory) { /* late, so that the device has the passes above to go on with */
     TRY(train_collect(t, previous));
   }
+  activity_enter(PHASE_UPDATE);
   TRY(set_step(t, t->state.sequences, lr)); /* the count of updates is known only now */
   TRY(ops->finish(t->w, t->losses, &t->update));
+  activity_enter(PHASE_BETWEEN);
 
   t->state.step++;
   t->state.sequences += training_batch(t);
@@ -54,13 +60,26 @@ status train_step(training *t, step_outcome *previous) {
   return STATUS_OK;
 }
 
+/* A device's result may wait for exchanges, and so for other ranks; on the CPU it is there. */
+static status get_result(training *t, step_result *r) {
+  bool waits = !t->e->host_memory && t->d->ranks > 1;
+  if (waits) {
+    activity_wait("the step on the device");
+  }
+  status s = t->e->ops->get_result(t->e, r);
+  if (waits) {
+    activity_waited();
+  }
+  return s;
+}
+
 status train_collect(training *t, step_outcome *outcome) {
   *outcome = (step_outcome){0};
   if (t->pending.step == 0) {
     return STATUS_OK;
   }
   step_result r;
-  TRY(t->e->ops->get_result(t->e, &r));
+  TRY(get_result(t, &r));
   double now = clock_seconds();
   *outcome = t->pending;
   outcome->seconds = now - t->counted;
