@@ -27,6 +27,7 @@ typedef enum {
 } config_precision;
 typedef enum { RECOMPUTE_NONE, RECOMPUTE_CHEAP, RECOMPUTE_BLOCK } config_recompute;
 typedef enum { STRATEGY_AUTO, STRATEGY_DDP } config_strategy;
+typedef enum { SPIKE_OFF, SPIKE_WARN, SPIKE_SKIP, SPIKE_ROLLBACK } config_on_spike;
 typedef enum { TRANSPORT_AUTO, TRANSPORT_MPI, TRANSPORT_NCCL } config_transport;
 
 enum { /* bits of sine_learnable */
@@ -119,6 +120,9 @@ typedef struct {
   } parallel;
   struct {
     int64_t timeout_s; /* 0: off */
+    config_on_spike on_spike;
+    int64_t spike_window; /* steps */
+    double spike_zscore;
   } watch;
   struct {
     int64_t threads;

@@ -8,10 +8,15 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "report/console.h"
+#include "train/spike.h"
 #include "train/step.h"
+#include "train/stragglers.h"
 #include "watch/stop.h"
 
-enum { SKIPS_IN_A_ROW = 100 }; /* a run whose loss has left the finite numbers for so long will not come back */
+enum {
+  SKIPS_IN_A_ROW = 100,   /* a run whose loss has left the finite numbers for so long will not come back */
+  ROLLBACKS_IN_A_ROW = 5, /* to one checkpoint: then it isn't the data */
+};
 
 /* Why ranks stop; the largest one that a rank has is agreed on. */
 enum { GO_ON, STOP_TIME, STOP_SIGNAL };
@@ -28,7 +33,10 @@ typedef struct {
   int64_t skips;                  /* in a row */
   int64_t failures;               /* of checkpoints, in a row */
   int64_t saved_step;             /* of the last checkpoint */
+  int64_t rollbacks;              /* in a row to the same checkpoint, */
+  int64_t rolled_to;              /* that of this step */
   bool best_unsaved;
+  stragglers ranks;
   int64_t kept_best_step; /* before the evaluation of this step */
   double kept_best_loss;
 } loop;
@@ -102,7 +110,7 @@ static status give_up(const loop *l, const step_outcome *o) {
 /* A step that is skipped while the loss scale still falls is no sign of a lost run. */
 static status check_skip(loop *l, const step_outcome *o) {
   report_loss_scale(l, o);
-  if (!o->skipped) {
+  if (!o->skipped || o->spike) {
     l->skips = 0;
     return STATUS_OK;
   }
@@ -128,6 +136,7 @@ static status report(loop *l, const step_outcome *o, const evaluation_result *va
   l->interval_busy += o->seconds;
   l->interval_steps++;
   l->loss = o->loss;
+  stragglers_count(&l->ranks, o->seconds - o->waited, o->waited);
   bool fp16 = l->t->c->train.precision == PRECISION_FP16;
   const metrics_row row = {.step = o->step,
                            .loss = o->loss,
@@ -147,6 +156,9 @@ static status report(loop *l, const step_outcome *o, const evaluation_result *va
     metrics_step(l->t->metrics, &row);
   }
   show(l, &row);
+  if (!spike_rolls_back(l->t, o)) { /* otherwise roll_back says it */
+    spike_report(l->t, o);
+  }
   return check_skip(l, o);
 }
 
@@ -244,7 +256,7 @@ static status save(loop *l, bool last) {
 
 /* The loop. */
 
-static status agree_on_stop(const loop *l, int64_t *stop) {
+static status agree_on_stop(loop *l, int64_t *stop) {
   double limit = 60 * l->t->c->run.max_minutes;
   int64_t mine = GO_ON;
   if (stop_requested() != 0) {
@@ -252,7 +264,30 @@ static status agree_on_stop(const loop *l, int64_t *stop) {
   } else if (limit > 0 && clock_seconds() - l->started >= limit) {
     mine = STOP_TIME;
   }
-  return dist_max(l->t->d, mine, stop);
+  return stragglers_agree(&l->ranks, mine, stop);
+}
+
+/* After a step whose result is a spike that sends the run back. It is saved at once, so that a run that is stopped now
+ * does not read the data again. */
+static status roll_back(loop *l, const step_outcome *o, bool *done) {
+  training *t = l->t;
+  TRY(spike_roll_back(t, o, done));
+  if (!*done) {
+    spike_report(t, o);
+    return STATUS_OK;
+  }
+  l->rollbacks = t->state.step == l->rolled_to ? l->rollbacks + 1 : 1;
+  l->rolled_to = t->state.step;
+  l->best_unsaved = false;
+  if (l->rollbacks > ROLLBACKS_IN_A_ROW) {
+    FAIL(
+        "the run has spiked %lld times in a row after step %lld, each time on other data; lower train.lr (%g) and "
+        "continue "
+        "from an earlier checkpoint in '%s', in another run.dir, with run.resume = its path, or raise "
+        "watch.spike_zscore (%g)",
+        (long long)l->rollbacks, (long long)l->rolled_to, t->c->train.lr, t->checkpoints, t->c->watch.spike_zscore);
+  }
+  return save(l, false);
 }
 
 /* One step and what is due after it. */
@@ -261,10 +296,22 @@ static status advance(loop *l, int64_t *stop) {
   const config *c = t->c;
   step_outcome outcome;
   TRY(train_step(t, &outcome));
-  TRY(report(l, &outcome, NULL));
+  bool back = false;
+  if (spike_rolls_back(t, &outcome)) {
+    TRY(roll_back(l, &outcome, &back));
+  }
+  if (!back) {
+    TRY(report(l, &outcome, NULL));
+  }
   TRY(agree_on_stop(l, stop));
+  if (back) {
+    return STATUS_OK;
+  }
 
   int64_t step = t->state.step;
+  if (due(step, c->log.interval)) {
+    stragglers_report(&l->ranks, t->metrics, step, clock_seconds());
+  }
   bool last = step == training_steps(t);
   bool evaluating = t->eval != NULL && (due(step, c->eval.interval) || last);
   bool saving = due(step, c->checkpoint.interval) || last || *stop != GO_ON;
@@ -274,6 +321,12 @@ static status advance(loop *l, int64_t *stop) {
   }
   evaluation_result val;
   TRY(train_collect(t, &outcome));
+  if (spike_rolls_back(t, &outcome)) {
+    TRY(roll_back(l, &outcome, &back));
+    if (back) {
+      return STATUS_OK;
+    }
+  }
   if (evaluating) {
     TRY(evaluate(l, &val));
   }
@@ -319,10 +372,15 @@ status train_loop(training *t, double started) {
     metrics_event(t->metrics, t->state.step, "start", numbers, 1, "%s", t->resumed_from != NULL ? t->resumed_from : "");
   }
   int64_t stop = GO_ON;
-  TRY(agree_on_stop(&l, &stop));
-  while (stop == GO_ON && t->state.step < training_steps(t)) {
-    TRY(advance(&l, &stop));
+  status s = stragglers_init(&l.ranks, t->d);
+  if (s == STATUS_OK) {
+    s = agree_on_stop(&l, &stop);
   }
+  while (s == STATUS_OK && stop == GO_ON && t->state.step < training_steps(t)) {
+    s = advance(&l, &stop);
+  }
+  stragglers_free(&l.ranks);
+  TRY(s);
   summarize(&l, stop);
   return STATUS_OK;
 }

@@ -12,6 +12,7 @@
 #include "dist/transport.h"
 #include "engine/select.h"
 #include "optim/loss_scale.h"
+#include "optim/spikes.h"
 #include "report/version.h"
 #include "train/micro_batch.h"
 #include "train/plans.h"
@@ -232,11 +233,16 @@ static status allocate(training *t) {
   return STATUS_OK;
 }
 
-/* From here on the engine keeps it; the state has what a checkpoint needs. */
-static status start_loss_scale(training *t) {
+/* From here on the engine keeps loss scale and watch for spikes; the state has what a checkpoint needs. */
+status training_set_engine_state(training *t) {
   loss_scaling s = loss_scaling_resumed(t->c, t->state.loss_scale, t->state.good_steps);
   t->state.loss_scale = s.scale;
   t->state.good_steps = s.good_steps;
+  const run_state *r = &t->state;
+  spike_watch w = spike_watch_resumed(
+      t->c, r->spike_count, (spike_statistic){r->spike_loss_level, r->spike_loss_mean, r->spike_loss_variance},
+      (spike_statistic){r->spike_norm_level, r->spike_norm_mean, r->spike_norm_variance});
+  TRY(t->e->ops->set_spike_watch(t->e, &w));
   return t->e->ops->set_loss_scale(t->e, &s);
 }
 
@@ -286,7 +292,7 @@ status training_allocate(training *t) {
 status training_start(training *t) {
   TRY(training_allocate(t));
   TRY(resume_load(t));
-  TRY(dist_agree(t->d, start_loss_scale(t)));
+  TRY(dist_agree(t->d, training_set_engine_state(t)));
   return dist_agree(t->d, open_files(t));
 }
 

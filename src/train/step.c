@@ -27,6 +27,7 @@ status train_step(training *t, step_outcome *previous) {
   const model_batch batch = {.tokens = t->tokens, .labels = t->labels, .order = t->rows};
   if (t->pending.step == 0) {
     t->counted = clock_seconds();
+    t->counted_waits = activity_waiting_seconds();
   }
   if (t->e->host_memory) { /* it is there already, and the step's time ends here */
     TRY(train_collect(t, previous));
@@ -73,6 +74,15 @@ static status get_result(training *t, step_result *r) {
   return s;
 }
 
+/* What the step that was just read spent in exchanges. Where the device waits and not the host, it has measured that.
+ */
+static double waited(training *t) {
+  double before = t->counted_waits;
+  t->counted_waits = activity_waiting_seconds();
+  return t->exchange != NULL && t->exchange->ops->stalled != NULL ? t->exchange->ops->stalled(t->exchange)
+                                                                  : t->counted_waits - before;
+}
+
 status train_collect(training *t, step_outcome *outcome) {
   *outcome = (step_outcome){0};
   if (t->pending.step == 0) {
@@ -83,6 +93,7 @@ status train_collect(training *t, step_outcome *outcome) {
   double now = clock_seconds();
   *outcome = t->pending;
   outcome->seconds = now - t->counted;
+  outcome->waited = waited(t);
   t->counted = now;
   outcome->loss = r.loss;
   outcome->grad_norm = r.grad_norm;
@@ -90,6 +101,16 @@ status train_collect(training *t, step_outcome *outcome) {
   outcome->loss_scale = r.loss_scale;
   outcome->next_loss_scale = t->state.loss_scale = r.next.scale;
   t->state.good_steps = r.next.good_steps;
+  outcome->spike = r.spike != 0;
+  outcome->loss_zscore = r.loss_zscore;
+  outcome->norm_zscore = r.norm_zscore;
+  t->state.spike_count = r.spikes.count;
+  t->state.spike_loss_level = r.spikes.loss.level;
+  t->state.spike_loss_mean = r.spikes.loss.mean;
+  t->state.spike_loss_variance = r.spikes.loss.variance;
+  t->state.spike_norm_level = r.spikes.norm.level;
+  t->state.spike_norm_mean = r.spikes.norm.mean;
+  t->state.spike_norm_variance = r.spikes.norm.variance;
   t->pending = (step_outcome){0};
   if (!outcome->skipped) {
     t->state.updates++;
