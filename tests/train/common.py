@@ -142,7 +142,10 @@ class TrainCase(unittest.TestCase):
 
     def kill_all(self, process, run):
         """SIGKILL to mpirun and every rank; run.dir must have been given on the command line."""
-        os.killpg(process.pid, signal.SIGKILL)
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
         for pid in processes_of(run):
             try:
                 os.kill(pid, signal.SIGKILL)
