@@ -1,32 +1,23 @@
-/* NCCL moves, and never adds: sums are made by our own kernels in tree order (shard/reduce.h), so an exchange is sends
- * and receives of slices. Before an exchange STREAM_COMM waits for what STREAM_MAIN has issued so far; `wait` makes
+/* NCCL moves, and adds for two ranks alone: other sums are made by our own kernels in tree order (shard/reduce.h), so an
+ * exchange is sends and receives of slices. Before an exchange STREAM_COMM waits for what STREAM_MAIN has issued so far; `wait` makes
  * STREAM_MAIN wait for the exchanges. The host waits for neither.
  */
 #include "collectives_nccl.h"
 
-#include <nccl.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "base/activity.h"
 #include "base/memory.h"
 #include "check.h"
 #include "cuda_engine.h"
+#include "nccl_connect.h"
 
 enum {
-  EVENT_DATA_READY = 62,
-  EVENT_EXCHANGED = 63, /* of the engine's events */
-  WAITS = 8,            /* of a step, whose length is measured at most */
+  EVENT_DATA_READY = ENGINE_EVENTS - 2,
+  EVENT_EXCHANGED = ENGINE_EVENTS - 1, /* of the engine's events */
+  WAITS = 8,                           /* of a step, whose length is measured at most */
 };
-
-#define NCCL(call)                                                                          \
-  do {                                                                                      \
-    ncclResult_t nccl_result_ = (call);                                                     \
-    if (nccl_result_ != ncclSuccess) {                                                      \
-      FAIL("%s: %s (%s)", #call, ncclGetErrorString(nccl_result_), ncclGetLastError(NULL)); \
-    }                                                                                       \
-  } while (0)
 
 typedef struct {
   collectives base;
@@ -57,15 +48,19 @@ static bool equal_slices(const int64_t *starts, int ranks) {
   return true;
 }
 
-static status all_gather(collectives *base, void *buffer, dtype type, const int64_t *starts) {
+static status all_gather(collectives *base, const void *own, void *buffer, dtype type, const int64_t *starts) {
   nccl_collectives *c = (nccl_collectives *)base;
   char *bytes = buffer;
   size_t size = dtype_size(type);
   TRY(begin(c));
   if (equal_slices(starts, base->d->ranks)) {
-    NCCL(ncclAllGather(bytes + (size_t)starts[base->d->rank] * size, buffer, (size_t)(starts[1] - starts[0]),
-                       nccl_type(type), c->comm, c->stream));
+    NCCL(ncclAllGather(own, buffer, (size_t)(starts[1] - starts[0]), nccl_type(type), c->comm, c->stream));
     return STATUS_OK;
+  }
+  char *place = bytes + (size_t)starts[base->d->rank] * size;
+  size_t own_bytes = (size_t)(starts[base->d->rank + 1] - starts[base->d->rank]) * size;
+  if (own != place && own_bytes > 0) {
+    TRY(c->e->ops->copy(c->e, STREAM_COMM, COPY_INSIDE, place, own, own_bytes));
   }
   NCCL(ncclGroupStart());
   for (int r = 0; r < base->d->ranks; r++) {
@@ -100,6 +95,14 @@ static status all_to_all(collectives *base, const void *buffer, dtype type, cons
   NCCL(ncclGroupEnd());
   return c->e->ops->copy(c->e, STREAM_COMM, COPY_INSIDE, (char *)parts + (size_t)(rank * own) * size,
                          (const char *)buffer + (size_t)starts[rank] * size, (size_t)own * size);
+}
+
+static status reduce_pair(collectives *base, const void *buffer, dtype type, const int64_t *starts, void *sum) {
+  nccl_collectives *c = (nccl_collectives *)base;
+  REQUIRE(base->d->ranks == 2 && equal_slices(starts, 2), "a sum over a pair, by %d ranks", base->d->ranks);
+  TRY(begin(c));
+  NCCL(ncclReduceScatter(buffer, sum, (size_t)(starts[1] - starts[0]), nccl_type(type), ncclSum, c->comm, c->stream));
+  return STATUS_OK;
 }
 
 static status wait_all(collectives *base) {
@@ -154,39 +157,14 @@ static void destroy(collectives *base) {
     ncclCommDestroy(c->comm);
   }
   for (int i = 0; i < WAITS; i++) {
-    if (c->before[i] != NULL) cudaEventDestroy(c->before[i]);
-    if (c->after[i] != NULL) cudaEventDestroy(c->after[i]);
+    if (c->before[i] != NULL) {
+      cudaEventDestroy(c->before[i]);
+    }
+    if (c->after[i] != NULL) {
+      cudaEventDestroy(c->after[i]);
+    }
   }
   free(c);
-}
-
-static const collectives_ops nccl_ops = {.destroy = destroy,
-                                         .all_gather = all_gather,
-                                         .all_to_all = all_to_all,
-                                         .wait = wait_all,
-                                         .check = check,
-                                         .abort = abort_exchange,
-                                         .stalled = stalled};
-
-static status connect_ranks(nccl_collectives *c, const dist *d) {
-  ncclUniqueId id;
-  void *data = &id;
-  size_t bytes = sizeof id;
-  if (d->rank == 0) {
-    NCCL(ncclGetUniqueId(&id));
-  } else {
-    data = NULL;
-  }
-  TRY(dist_broadcast(d, &data, &bytes));
-  ncclUniqueId shared = *(ncclUniqueId *)data;
-  if (d->rank != 0) {
-    free(data);
-  }
-  activity_wait("ncclCommInitRank");
-  ncclResult_t made = ncclCommInitRank(&c->comm, d->ranks, shared, d->rank);
-  activity_waited();
-  NCCL(made);
-  return STATUS_OK;
 }
 
 static status create_events(nccl_collectives *c) {
@@ -197,16 +175,26 @@ static status create_events(nccl_collectives *c) {
   return STATUS_OK;
 }
 
+static const collectives_ops nccl_ops = {.destroy = destroy,
+                                         .all_gather = all_gather,
+                                         .all_to_all = all_to_all,
+                                         .reduce_pair = reduce_pair,
+                                         .wait = wait_all,
+                                         .check = check,
+                                         .abort = abort_exchange,
+                                         .stalled = stalled};
+
 status collectives_nccl_create(const dist *d, engine *e, collectives **out) {
   *out = NULL;
   nccl_collectives *c;
   TRY(memory_new(&c, 1, sizeof *c, "collectives"));
   c->base.ops = &nccl_ops;
   c->base.d = d;
+  c->base.stream_ordered = true;
   c->e = e;
   c->stream = engine_cuda_stream(e, STREAM_COMM);
   c->main = engine_cuda_stream(e, STREAM_MAIN);
-  status s = connect_ranks(c, d);
+  status s = nccl_connect(d, &c->comm);
   if (s == STATUS_OK) {
     s = create_events(c);
   }

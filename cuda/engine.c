@@ -1,9 +1,13 @@
 /* The CUDA engine: engine_ops on one GPU. memory.c, streams.c, layers.c, plans.c and optimizer.c hold the operations;
  * nothing there waits for the device but synchronize, get_result and copies to the host.
  */
+#include <math.h>
+#include <nvtx3/nvToolsExt.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/memory.h"
+#include "base/phase.h"
 #include "cuda_engine.h"
 #include "engine_parts.h"
 
@@ -28,9 +32,10 @@ static void cuda_destroy(engine *base) {
   }
   gemm_free(e->products);
   attention_cudnn_free(e->fused);
+  board_close(e->board);
   cudaFreeHost(e->read);
   if (e->has_read) cudaEventDestroy(e->has_read);
-  for (int i = 0; i < EVENTS; i++) {
+  for (int i = 0; i < ENGINE_EVENTS; i++) {
     if (e->events[i]) cudaEventDestroy(e->events[i]);
   }
   for (int i = 0; i < STREAMS; i++) {
@@ -51,23 +56,50 @@ static engine_ops *operations(void) {
   return &ops;
 }
 
+static void range_begin(const char *name) {
+  nvtxRangePushA(name);
+}
+
+static void range_end(void) {
+  nvtxRangePop();
+}
+
+/* Notes what of the memory is in use before the context is made, or, without the board's word, right after. */
+static status open_device(cuda_engine *e) {
+  char address[32];
+  size_t available, total;
+  cuda_bus_address(e->device, address);
+  e->board = board_open(address);
+  e->used_before = board_memory_used(e->board);
+  CUDA(cudaSetDevice(e->device));
+  CUDA(cudaMemGetInfo(&available, &total)); /* makes the context */
+  if (isnan(e->used_before)) {
+    e->used_before = (double)(total - available);
+  }
+  phase_listen(range_begin, range_end);
+  return STATUS_OK;
+}
+
 static status build(cuda_engine *e, const cuda_engine_spec *spec) {
   struct cudaDeviceProp properties;
-  CUDA(cudaSetDevice(spec->device));
   CUDA(cudaGetDeviceProperties(&properties, spec->device));
-  if (properties.major < 9) {
+  if (properties.major != 9 || properties.minor != 0) { /* sm_90a runs on nothing later either */
     USER_ERROR("GPU %d is a %s (compute capability %d.%d) and this build has code for 9.0 alone; use run.device = cpu",
                spec->device, properties.name, properties.major, properties.minor);
   }
   e->device = spec->device;
+  TRY(open_device(e));
   for (int i = 0; i < STREAMS; i++) {
     CUDA(cudaStreamCreateWithFlags(&e->streams[i], cudaStreamNonBlocking));
   }
-  for (int i = 0; i < EVENTS; i++) {
+  for (int i = 0; i < ENGINE_EVENTS; i++) {
     CUDA(cudaEventCreateWithFlags(&e->events[i], cudaEventDisableTiming));
   }
   gemm_math math = spec->compute != DTYPE_F32 ? MATH_HALF : spec->tf32 ? MATH_TF32 : MATH_SPLIT;
   TRY(gemm_create((size_t)DEFAULT_WORKSPACE_MIB << 20, math, &e->products));
+  size_t split_bytes;
+  gemm_split_memory(e->products, &split_bytes);
+  e->fixed = gemm_workspace(e->products) + split_bytes;
   TRY(attention_cudnn_create(&e->fused));
   TRY(cuda_alloc(&e->base, sizeof *e->step, "step state", (void **)&e->step));
   TRY(cuda_alloc(&e->base, sizeof *e->result, "step result", (void **)&e->result));
@@ -109,6 +141,12 @@ int cuda_device_count(void) {
   return cudaGetDeviceCount(&n) == cudaSuccess ? n : 0;
 }
 
+const char *cuda_device_absence(void) {
+  int n = 0;
+  cudaError_t error = cudaGetDeviceCount(&n);
+  return cudaGetErrorString(error != cudaSuccess ? error : cudaErrorNoDevice);
+}
+
 void cuda_bus_address(int device, char *text) {
   if (cudaDeviceGetPCIBusId(text, 32, device) != cudaSuccess) {
     text[0] = 0;
@@ -119,4 +157,14 @@ double cuda_memory_free(int device) {
   size_t available = 0, total = 0;
   return cudaSetDevice(device) == cudaSuccess && cudaMemGetInfo(&available, &total) == cudaSuccess ? (double)available
                                                                                                    : 0;
+}
+
+void cuda_device_facts(int device, char *name, size_t room, double *memory, int *major, int *minor) {
+  struct cudaDeviceProp p;
+  if (cudaGetDeviceProperties(&p, device) == cudaSuccess) {
+    snprintf(name, room, "%s", p.name);
+    *memory = (double)p.totalGlobalMem;
+    *major = p.major;
+    *minor = p.minor;
+  }
 }

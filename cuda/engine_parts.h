@@ -3,12 +3,13 @@
 #define PSANN_CUDA_ENGINE_PARTS_H
 
 #include "attention_cudnn.h"
+#include "base/board.h"
 #include "check.h"
 #include "cuda_engine.h"
 #include "gemm.h"
 #include "kernels.h"
 
-enum { EVENTS = 64, RUN_TABLES = 512, DEFAULT_WORKSPACE_MIB = 64, STAGING = 16, STAGED_BYTES = 4 << 20 };
+enum { RUN_TABLES = 512, DEFAULT_WORKSPACE_MIB = 64, STAGING = 16, STAGED_BYTES = 4 << 20 };
 
 /* Pinned memory of a copy under way. */
 typedef struct {
@@ -30,8 +31,11 @@ typedef struct {
 typedef struct {
   engine base;
   int device;
+  board *board;       /* NULL: the driver's tools are not there */
+  double used_before; /* bytes of the device in use before this engine; by the board where there is one */
+  size_t fixed;       /* bytes for the libraries to work in */
   cudaStream_t streams[STREAMS];
-  cudaEvent_t events[EVENTS];
+  cudaEvent_t events[ENGINE_EVENTS];
   gemm *products;
   attention_cudnn *fused;
   step_state *step;      /* device */

@@ -43,6 +43,7 @@ typedef struct {
   cublasLtMatrixLayout_t a, b, c;
   int parts; /* of k, each a product of its own into the workspace, then added in order; 1 but for weight gradients */
   float tflops; /* 0: not timed */
+  bool used;
 } plan;
 
 struct gemm {
@@ -402,6 +403,7 @@ status gemm_run(gemm *g, cudaStream_t stream, const gemm_args *a) {
     TRY(plan_choose(g, stream, &key, a, p));
     g->n_plans++;
   }
+  p->used = true;
   return plan_run(g, stream, p, a);
 }
 
@@ -445,28 +447,35 @@ static bool algorithm_read(const char *text, plan *p) {
   return true;
 }
 
-static status plan_line(const gemm *g, const plan *p, char **line) {
-  char algorithm[16 * ALGO_WORDS + 1];
+static status plan_line(const gemm *g, const plan *p, bool rate, char **line) {
+  char algorithm[16 * ALGO_WORDS + 1], measured[32] = "";
   algorithm_text(p, algorithm);
-  return memory_format(line, "%s %zu %d %d %d %d %" PRId64 " %" PRId64 " %" PRId64 " %d %s %.0f\n", g->device,
-                       g->version, p->key.kind, p->key.in, p->key.out, p->key.math, p->key.n, p->key.m, p->key.k,
-                       p->parts, algorithm, (double)p->tflops);
+  if (rate) {
+    snprintf(measured, sizeof measured, " %.0f", (double)p->tflops);
+  }
+  return memory_format(line, "%s %zu %d %d %d %d %" PRId64 " %" PRId64 " %" PRId64 " %d %s%s\n", g->device, g->version,
+                       p->key.kind, p->key.in, p->key.out, p->key.math, p->key.n, p->key.m, p->key.k, p->parts,
+                       algorithm, measured);
 }
 
-status gemm_table_text(const gemm *g, char **text) {
+static status lines_text(const gemm *g, bool used_only, char **text) {
   char **lines;
   size_t bytes = 1;
+  int n = 0;
   TRY(memory_new(&lines, (size_t)g->n_plans + 1, sizeof *lines, "plan table"));
   status result = STATUS_OK;
   for (int i = 0; i < g->n_plans && result == STATUS_OK; i++) {
-    result = plan_line(g, &g->plans[i], &lines[i]);
-    bytes += lines[i] ? strlen(lines[i]) : 0;
+    if (g->plans[i].used || !used_only) {
+      result = plan_line(g, &g->plans[i], !used_only, &lines[n]);
+      bytes += lines[n] ? strlen(lines[n]) : 0;
+      n++;
+    }
   }
   if (result == STATUS_OK) {
-    qsort(lines, (size_t)g->n_plans, sizeof *lines, by_line);
+    qsort(lines, (size_t)n, sizeof *lines, by_line);
     result = memory_new(text, bytes, 1, "plan table");
   }
-  for (int i = 0; i < g->n_plans; i++) {
+  for (int i = 0; i < n; i++) {
     if (result == STATUS_OK) {
       strcat(*text, lines[i]);
     }
@@ -474,6 +483,14 @@ status gemm_table_text(const gemm *g, char **text) {
   }
   free(lines);
   return result;
+}
+
+status gemm_table_text(const gemm *g, char **text) {
+  return lines_text(g, false, text);
+}
+
+status gemm_used_text(const gemm *g, char **text) {
+  return lines_text(g, true, text);
 }
 
 static status read_line(gemm *g, const char *line) {

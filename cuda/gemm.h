@@ -52,6 +52,8 @@ status gemm_run(gemm *g, cudaStream_t stream, const gemm_args *a);
 /* The table as text, one plan a line, sorted; the caller frees it. Reading adds plans; a line of another GPU or library
  * version is passed over. */
 status gemm_table_text(const gemm *g, char **text);
+/* The lines of the plans that gemm_run has used, without their rates: equal text, equal bits. */
+status gemm_used_text(const gemm *g, char **text);
 status gemm_table_read(gemm *g, const char *text, const char *origin);
 
 #endif

@@ -1,6 +1,7 @@
 /* Device memory: allocation, and the scratch that operations share. */
 #include "base/memory.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 #include "engine/cpu/positions.h"
@@ -43,15 +44,39 @@ static void cuda_free(engine *base, void *p) {
   cudaFree(p);
 }
 
-static size_t cuda_scratch_bytes(const engine *e, const engine_limits *l) {
-  scratch_sizes s = scratch_of(e, l);
-  return s.product + s.masked + s.logits + s.partial + s.sums + s.chunks + s.delta + s.rows;
-}
-
 /* cuDNN takes 16-bit types, head sizes that are multiples of 8 up to 128, and neither ALiBi nor our dropout, whose mask
  * is counted. */
 bool fused_takes(const cuda_engine *e, int64_t h, bool alibi, double dropout) {
   return e->fused != NULL && dtype_size(e->base.compute) == 2 && h % 8 == 0 && h <= 128 && !alibi && dropout == 0;
+}
+
+/* 0 too where cuDNN can't plan it: then the run's `prepare` says why. */
+static size_t fused_bytes(const cuda_engine *e, const engine_limits *l) {
+  size_t bytes = 0;
+  if (fused_takes(e, l->D / l->H, false, 0)) {
+    attention_shape shape = {e->base.compute == DTYPE_BF16, l->B, l->T, l->H, l->D / l->H};
+    if (attention_cudnn_plan(e->fused, &shape, true, &bytes) != STATUS_OK) {
+      bytes = 0;
+    }
+  }
+  return bytes;
+}
+
+static size_t cuda_scratch_bytes(const engine *e, const engine_limits *l) {
+  scratch_sizes s = scratch_of(e, l);
+  return s.product + s.masked + s.logits + s.partial + s.sums + s.chunks + s.delta + s.rows +
+         fused_bytes((const cuda_engine *)e, l);
+}
+
+static status cuda_memory(engine *base, device_usage *out) {
+  cuda_engine *e = (cuda_engine *)base;
+  size_t available = 0, total = 0;
+  CUDA(cudaMemGetInfo(&available, &total));
+  double used = board_memory_used(e->board);
+  *out = (device_usage){.total = (double)total,
+                         .taken = (isnan(used) ? (double)(total - available) : used) - e->used_before,
+                         .fixed = (double)e->fixed};
+  return STATUS_OK;
 }
 
 /* Grows what is too small: several passes of different shapes may share an engine. */
@@ -120,5 +145,6 @@ void memory_operations(engine_ops *ops) {
   ops->alloc = cuda_alloc;
   ops->free = cuda_free;
   ops->scratch_bytes = cuda_scratch_bytes;
+  ops->memory = cuda_memory;
   ops->prepare = cuda_prepare;
 }

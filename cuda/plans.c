@@ -78,6 +78,10 @@ static status cuda_plans(engine *base, char **text) {
   return gemm_table_text(((cuda_engine *)base)->products, text);
 }
 
+static status cuda_used_plans(engine *base, char **text) {
+  return gemm_used_text(((cuda_engine *)base)->products, text);
+}
+
 static status cuda_read_plans(engine *base, const char *text, const char *origin) {
   return gemm_table_read(((cuda_engine *)base)->products, text, origin);
 }
@@ -85,5 +89,6 @@ static status cuda_read_plans(engine *base, const char *text, const char *origin
 void plan_operations(engine_ops *ops) {
   ops->tune = cuda_tune;
   ops->plans = cuda_plans;
+  ops->used_plans = cuda_used_plans;
   ops->read_plans = cuda_read_plans;
 }

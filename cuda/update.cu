@@ -14,7 +14,7 @@ __global__ void __launch_bounds__(256) add(float *sum, const float *term, int64_
   }
 }
 
-__global__ void __launch_bounds__(1024) leaf_squares(const float *grad, int64_t leaf, double *squares) {
+__global__ void __launch_bounds__(1024) leaf_squares(const float *grad, int64_t leaf, double *squares, int64_t stride) {
   __shared__ double shared[32];
   const float *g = grad + blockIdx.x * leaf;
   double sum = 0;
@@ -23,7 +23,7 @@ __global__ void __launch_bounds__(1024) leaf_squares(const float *grad, int64_t 
     sum += (double)v.x * v.x + (double)v.y * v.y + ((double)v.z * v.z + (double)v.w * v.w);
   }
   sum = block_sum<32>(sum, shared);
-  if (threadIdx.x == 0) squares[blockIdx.x] = sum;
+  if (threadIdx.x == 0) squares[blockIdx.x * stride] = sum;
 }
 
 __global__ void __launch_bounds__(256)
@@ -133,8 +133,8 @@ cudaError_t launch_sum_parts(cudaStream_t stream, const float *parts, int count,
 }
 
 cudaError_t launch_leaf_squares(cudaStream_t stream, const float *grad, int64_t leaf, int64_t n_leaves,
-                                double *squares) {
-  if (n_leaves > 0) leaf_squares<<<(unsigned)n_leaves, 1024, 0, stream>>>(grad, leaf, squares);
+                                double *squares, int64_t stride) {
+  if (n_leaves > 0) leaf_squares<<<(unsigned)n_leaves, 1024, 0, stream>>>(grad, leaf, squares, stride);
   return cudaGetLastError();
 }
 

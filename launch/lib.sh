@@ -10,6 +10,10 @@ psann_packages="gcc g++ libc6-dev meson ninja-build pkg-config libinih-dev libcj
 # Where the build goes; another place: PSANN_BUILD=/some/folder
 build=${PSANN_BUILD:-build}
 
+# Where text and token stores lie, and where reports go.
+data=${PSANN_DATA:-data}
+reports=${PSANN_REPORTS:-reports}
+
 say() { printf '\n== %s\n' "$*"; }
 
 die() {
@@ -72,5 +76,25 @@ run_ranks() {
     mpirun --mca btl ^tcp --oversubscribe --bind-to none -np "$ranks" "$@"
   else
     mpirun --mca btl ^tcp -np "$ranks" "$@"
+  fi
+}
+
+# GPUs that the driver shows.
+gpu_count() { nvidia-smi --list-gpus 2>/dev/null | grep -c '^GPU ' || true; }
+
+# Builds, unless the programs are there.
+need_programs() {
+  if [ ! -x "$build/src/programs/psann_bench" ]; then
+    # shellcheck disable=SC2086
+    need_packages $psann_packages
+    build_psann ""
+  fi
+}
+
+# The King James Bible as text in $data/bible, unless it is there.
+need_bible() {
+  if [ ! -d "$data/bible" ]; then
+    command -v bible >/dev/null || need_packages bible-kjv
+    launch/corpus_bible.sh "$data/bible"
   fi
 }

@@ -3,9 +3,10 @@
 # runs/124m/report/ what a report needs: report.md, metrics.csv, config.ini, system.json, evaluation.json, text.txt.
 #
 #   launch/train_124m.sh [section.key=value …]      for example train.max_steps=1000 run.dir=runs/124m_long
+#   launch/train_124m.sh --stores                   makes the token stores alone, also packed as .xz: needs no GPU
 #
 # The token stores are data/english_train.h5 and data/english_val.h5. Where they are missing they are unpacked from the same names with
-# .gz, for machines that can't reach Debian's archive, or made: launch/corpus_english.sh, then a tokenizer of 32000 tokens (six minutes).
+# .xz, for machines that can't reach Debian's archive, or made: launch/corpus_english.sh, then a tokenizer of 32000 tokens (six minutes).
 # A run that was stopped goes on; remove its folder to train anew. PSANN_BUILD names a build elsewhere.
 set -eu
 cd "$(dirname "$0")/.."
@@ -16,15 +17,22 @@ corpus=data/english
 train=data/english_train.h5
 val=data/english_val.h5
 run=runs/124m
+stores_only=
 for argument in "$@"; do
-  case $argument in run.dir=*) run=${argument#run.dir=} ;; esac
+  case $argument in
+    run.dir=*) run=${argument#run.dir=} ;;
+    --stores) stores_only=yes ;;
+    *=*) ;;
+    *) die "'$argument' is neither --stores nor section.key=value" ;;
+  esac
 done
 programs=$build/src/programs
 
 gpus=$(nvidia-smi --list-gpus 2>/dev/null | grep -c '^GPU ') || true
-[ "${gpus:-0}" -gt 0 ] || die "nvidia-smi shows no GPU here: this run needs one; launch/quickstart.sh trains on a CPU"
+[ "${gpus:-0}" -gt 0 ] || [ -n "$stores_only" ] ||
+  die "nvidia-smi shows no GPU here: this run needs one; launch/quickstart.sh trains on a CPU"
 ranks=1
-while [ $((2 * ranks)) -le "$gpus" ] && [ $ranks -lt 8 ]; do # a step has 8 micro-batches
+while [ $((2 * ranks)) -le "${gpus:-0}" ] && [ $ranks -lt 8 ]; do # a step has 8 micro-batches
   ranks=$((2 * ranks))
 done
 
@@ -35,9 +43,9 @@ if [ ! -x "$programs/psann_train" ]; then
 fi
 
 for store in "$train" "$val"; do
-  if [ ! -f "$store" ] && [ -f "$store.gz" ]; then
+  if [ ! -f "$store" ] && [ -f "$store.xz" ]; then
     say "unpacking $store"
-    gzip -dc "$store.gz" >"$store.part"
+    xz -dc "$store.xz" >"$store.part"
     mv "$store.part" "$store"
   fi
 done
@@ -46,6 +54,14 @@ if [ ! -f "$train" ] || [ ! -f "$val" ]; then
   say "making token stores"
   "$programs/psann_data" build --force --train-out "$train" --val-out "$val" --val-fraction 0.01 --tokenizer sentencepiece \
     --model-type bpe --vocab 32000 --split-documents mark --mark %% "$corpus/text"
+fi
+
+if [ -n "$stores_only" ]; then
+  for store in "$train" "$val"; do
+    [ "$store.xz" -nt "$store" ] || xz -k -f -T 0 "$store"
+  done
+  ls -l "$train" "$train.xz" "$val" "$val.xz"
+  exit 0
 fi
 
 say "training $config on $ranks of $gpus GPUs"

@@ -10,12 +10,20 @@ double clock_seconds(void) {
   return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-const char *clock_utc(char *text) {
+static const char *utc(const char *format, char *text) {
   time_t now = time(NULL);
   struct tm parts;
   gmtime_r(&now, &parts);
-  strftime(text, 32, "%Y-%m-%dT%H:%M:%SZ", &parts);
+  strftime(text, 32, format, &parts); /* NOLINT: one of the formats below */
   return text;
+}
+
+const char *clock_utc(char *text) {
+  return utc("%Y-%m-%dT%H:%M:%SZ", text);
+}
+
+const char *clock_stamp(char *text) {
+  return utc("%Y%m%d_%H%M%S", text);
 }
 
 const char *clock_duration(double seconds, char *text) {

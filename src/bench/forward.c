@@ -5,8 +5,7 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "dist/transport.h"
-#include "train/plans.h"
+#include "train/memory.h"
 
 static run_spec spec_of(const training *t) {
   return (run_spec){
@@ -26,11 +25,12 @@ status forward_plan(training *t, forward_pass *f) {
   engine_limits limits;
   model_limits(t->m, t->e, spec.B, spec.T, &limits);
   t->plan = (memory_plan){0};
-  weight_store_plan(t->m, t->e->compute, t->e->state, t->d->ranks, t->c->parallel.strategy, t->micro_batches, false,
-                    &t->plan);
+  weight_store_plan(t->m, t->e->compute, t->e->state, t->d->ranks, t->shard_ranks, t->c->parallel.strategy,
+                    t->micro_batches, false, &t->plan);
   plan_add(&t->plan, "activations", (double)model_run_bytes(t->m, t->e->compute, t->e->state, &spec));
   plan_add(&t->plan, "scratch", (double)t->e->ops->scratch_bytes(t->e, &limits));
   plan_add(&t->plan, "tokens", (double)token_bytes(t));
+  memory_plan_device(t);
   double whole = (double)(spec.B * spec.T) * (double)row_bytes(t);
   bool fits = t->memory_available <= 0 || plan_total(&t->plan) + whole <= t->memory_available;
   int64_t short_somewhere;
@@ -42,7 +42,7 @@ status forward_plan(training *t, forward_pass *f) {
 
 static status allocate(training *t, forward_pass *f) {
   run_spec spec = spec_of(t);
-  TRY(weight_store_create(t->m, t->e, t->d, t->exchange, t->c->parallel.strategy, t->micro_batches,
+  TRY(weight_store_create(t->m, t->e, t->d, &t->groups, t->c->parallel.strategy, t->micro_batches,
                           (uint64_t)t->c->run.seed, false, &t->w));
   TRY(model_run_create(t->m, t->e, &spec, &t->pass));
   TRY(host_batch_init(&t->host, spec.B, spec.T));
@@ -54,14 +54,11 @@ static status allocate(training *t, forward_pass *f) {
 }
 
 status forward_allocate(training *t, forward_pass *f) {
-  if (t->d->ranks > 1) {
-    TRY(dist_agree(t->d, transport_create(t->d, t->c->parallel.transport, t->e, &t->exchange)));
-  }
   engine_limits limits;
   model_limits(t->m, t->e, t->c->train.micro_batch, t->c->data.seq_len, &limits);
   limits.logits = t->c->train.micro_batch * t->c->data.seq_len;
   limits.logits_chunk = f->rows;
-  TRY(plans_share(t->d, t->e, &limits, t->c->gemm.plans));
+  TRY(training_connect(t, &limits));
   return dist_agree(t->d, allocate(t, f));
 }
 

@@ -111,7 +111,8 @@ status machine_peak_measure(const config *c, const dist *d, machine_peak *p) {
   if (s == STATUS_OK) {
     snprintf(p->engine, sizeof p->engine, "%s", w.e->description);
     const engine_limits limits = {.D = w.n, .Vp = w.n, .logits = w.n, .logits_chunk = w.n};
-    s = plans_share(d, w.e, &limits, c->gemm.plans);
+    char used[DIGEST_TEXT];
+    s = plans_share(d, w.e, &limits, c->gemm.plans, used);
   }
   if (s == STATUS_OK) {
     s = dist_agree(d, measure(&w, p));

@@ -5,11 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/board.h"
 #include "base/clock.h"
 #include "base/memory.h"
 #include "bench/forward.h"
 #include "bench/gauge.h"
-#include "bench/power.h"
 #include "bench/random_tokens.h"
 #include "engine/select.h"
 #include "train/step.h"
@@ -19,7 +19,7 @@ typedef struct {
   forward_pass forward;
   random_tokens tokens;
   memory_gauge gauge;
-  power_meter *power;
+  board *power;
   bench_mode mode;
   double loss;
   int64_t skipped;
@@ -46,7 +46,7 @@ static status build(bench *b, const config *c, const system_facts *machine, cons
   gauge_start(&b->gauge, gpu, number);
   if (gpu) {
     engine_gpu_address(number, address);
-    b->power = power_open(address);
+    b->power = board_open(address);
   }
   TRY(dist_agree(d, random_tokens_create(c->model.vocab_size, c->data.seq_len, (uint64_t)c->run.seed, &b->tokens)));
   t->batches = random_tokens_source(&b->tokens);
@@ -65,7 +65,7 @@ static void bench_close(bench *b) {
   forward_free(&b->t, &b->forward);
   training_close(&b->t);
   random_tokens_free(&b->tokens);
-  power_close(b->power);
+  board_close(b->power);
 }
 
 /* Timing. */
@@ -121,7 +121,7 @@ static void summarize(const bench *b, const double *seconds, const bench_length 
   row->ms = scale * (sorted[(n - 1) / 2] + sorted[n / 2]) / 2;
   row->ms_min = scale * sorted[0];
   row->ms_max = scale * sorted[n - 1];
-  double tokens = (double)row->micro_batch * (double)row->seq_len; /* of a rank */
+  double tokens = (double)(row->micro_batch * row->seq_len * row->accumulate); /* of a rank */
   row->tok_s = tokens * row->ranks / row->ms * 1000;
   row->tflops = tokens * row->flop_per_token / row->ms * 1e-9;
   if (b->gauge.on_gpu) {
@@ -153,11 +153,11 @@ static status measure(bench *b, const bench_length *l, bench_row *row) {
   gauge_sample(&b->gauge);
   TRY(run_steps(b, l->warmup));
   gauge_sample(&b->gauge);
-  double joules = power_joules(b->power), start = clock_seconds();
+  double joules = board_joules(b->power), start = clock_seconds();
   for (int64_t i = 0; i < l->repeat; i++) {
     TRY(time_steps(b, l->steps, &seconds[i]));
   }
-  double watts = (power_joules(b->power) - joules) / (clock_seconds() - start);
+  double watts = (board_joules(b->power) - joules) / (clock_seconds() - start);
   gauge_sample(&b->gauge);
   if (b->mode == BENCH_FORWARD) {
     TRY(forward_loss(&b->t, &b->forward, b->t.host.labels, &b->loss));
@@ -184,6 +184,7 @@ static void describe(const bench *b, const char *name, bench_row *row) {
                      .ranks = t->d->ranks,
                      .micro_batch = c->train.micro_batch,
                      .seq_len = c->data.seq_len,
+                     .accumulate = b->mode == BENCH_FORWARD ? 1 : t->micro_batches / t->d->ranks,
                      .vocab_size = c->model.vocab_size,
                      .parameters = t->m->parameters,
                      .flop_per_token = share * flop,
@@ -209,6 +210,7 @@ status bench_measure(const config *c, const char *name, bench_mode mode, const b
     if (allocate(&b) != STATUS_OK) {
       snprintf(row->error, sizeof row->error, "%s", status_message());
     } else {
+      row->plan_bytes = plan_total(&b.t.plan); /* with what the libraries took, measured meanwhile */
       TRY(measure(&b, l,
                   row)); /* a failure ends the program, and closing could wait for ranks that wait for this one */
     }

@@ -33,6 +33,7 @@ typedef struct {
   config_recompute recompute;
   int ranks;
   int64_t micro_batch, seq_len, vocab_size;
+  int64_t accumulate; /* micro-batches of a rank in a step */
   int64_t parameters;
   double flop_per_token, flop_per_token_full; /* of this mode; causal, and attention counted as a full square */
   char error[512];                            /* not "": nothing was measured, and this is why */

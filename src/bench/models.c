@@ -53,8 +53,8 @@ static status check_override(const char *assignment) {
   for (size_t i = 0; i < sizeof unread / sizeof *unread; i++) {
     if (strncmp(assignment, unread[i], strlen(unread[i])) == 0) {
       USER_ERROR(
-          "'%s' has no effect on psann_bench, which takes random tokens, writes no run folder, and gives each rank one "
-          "micro-batch a step; remove it",
+          "'%s' has no effect on psann_bench, which takes random tokens, writes no run folder, and counts its batch in "
+          "micro-batches of a rank (--accumulate); remove it",
           assignment);
     }
   }
@@ -67,7 +67,8 @@ static status set_number(config *c, const char *section, const char *key, int64_
   return value > 0 ? config_set(c, section, key, text, option) : STATUS_OK;
 }
 
-static status fill(config *c, const char *name, const char *precision, const model_changes *changes) {
+static status fill(config *c, const char *name, const char *precision, const char *strategy,
+                   const model_changes *changes) {
   char *path = NULL;
   TRY(find(name, &path));
   status s = config_read(c, path);
@@ -81,6 +82,9 @@ static status fill(config *c, const char *name, const char *precision, const mod
   TRY(set_number(c, "data", "seq_len", changes->seq_len, "--seq-len"));
   if (precision != NULL) {
     TRY(config_set(c, "train", "precision", precision, "--precision"));
+  }
+  if (strategy != NULL) {
+    TRY(config_set(c, "parallel", "strategy", strategy, "--strategy"));
   }
   if (c->model.vocab_size == 0) {
     USER_ERROR(
@@ -96,14 +100,14 @@ static status fill(config *c, const char *name, const char *precision, const mod
   return STATUS_OK;
 }
 
-status bench_model_config(const char *name, const char *precision, const model_changes *changes, const bench_length *l,
-                          int ranks, config **out) {
+status bench_model_config(const char *name, const char *precision, const char *strategy, const model_changes *changes,
+                          const bench_length *l, int ranks, config **out) {
   *out = NULL;
   config *c;
   TRY(config_new(&c));
-  status s = fill(c, name, precision, changes);
+  status s = fill(c, name, precision, strategy, changes);
   if (s == STATUS_OK) {
-    s = config_resolve_measured(c, bench_total_steps(l), ranks);
+    s = config_resolve_measured(c, bench_total_steps(l), ranks * (changes->accumulate > 0 ? changes->accumulate : 1));
   }
   if (s != STATUS_OK) {
     config_free(c);

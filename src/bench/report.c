@@ -10,47 +10,22 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "bench/json.h"
 #include "report/version.h"
-
-static void add_number(cJSON *o, const char *key, double value) {
-  if (isfinite(value)) {
-    cJSON_AddNumberToObject(o, key, value);
-  } else {
-    cJSON_AddNullToObject(o, key);
-  }
-}
 
 static status make_folder(const char *given, char **path) {
   char *folder = NULL;
   if (given != NULL) {
     TRY(memory_format(&folder, "%s", given));
   } else {
-    char now[32], stamp[32] = "";
-    size_t n = 0;
-    for (const char *p = clock_utc(now); *p; p++) {
-      if (*p != '-' && *p != ':') {
-        stamp[n++] = *p;
-      }
-    }
-    TRY(memory_format(&folder, "reports/benchmarks/%s", stamp));
+    char stamp[32];
+    TRY(memory_format(&folder, "reports/benchmarks/%s", clock_stamp(stamp)));
   }
   status s = file_make_folder(folder);
   if (s == STATUS_OK) {
     s = file_join(path, folder, "throughput.json");
   }
   free(folder);
-  return s;
-}
-
-static status write_file(const bench_report *r) {
-  char *json = cJSON_Print(r->root), *text = NULL;
-  REQUIRE(json != NULL, "no memory for '%s'", r->path);
-  status s = memory_format(&text, "%s\n", json);
-  cJSON_free(json);
-  if (s == STATUS_OK) {
-    s = file_write_atomic(r->path, text, strlen(text));
-  }
-  free(text);
   return s;
 }
 
@@ -66,31 +41,31 @@ status report_open(const char *folder, const dist *d, const system_facts *machin
   REQUIRE(o != NULL && facts != NULL, "no memory for '%s'", r->path);
   cJSON_AddItemToObject(o, "machine", facts);
   cJSON_AddStringToObject(o, "commit", version_commit());
-  add_number(o, "peak_tflops", peak->on_gpu ? BENCH_PEAK_TFLOPS : NAN);
+  json_number(o, "peak_tflops", peak->on_gpu ? BENCH_PEAK_TFLOPS : NAN);
   cJSON_AddStringToObject(o, "gemm_peak_precision", peak->precision);
-  add_number(o, "gemm_peak_size", (double)peak->gemm_size);
-  add_number(o, "gemm_peak_tflops", peak->gemm_peak_tflops);
-  add_number(o, "copy_gb_s", peak->copy_gb_s);
-  add_number(o, "steps", (double)l->steps);
-  add_number(o, "warmup", (double)l->warmup);
-  add_number(o, "repeat", (double)l->repeat);
+  json_number(o, "gemm_peak_size", (double)peak->gemm_size);
+  json_number(o, "gemm_peak_tflops", peak->gemm_peak_tflops);
+  json_number(o, "copy_gb_s", peak->copy_gb_s);
+  json_number(o, "steps", (double)l->steps);
+  json_number(o, "warmup", (double)l->warmup);
+  json_number(o, "repeat", (double)l->repeat);
   REQUIRE(cJSON_AddArrayToObject(o, "results") != NULL, "no memory for '%s'", r->path);
-  return write_file(r);
+  return json_write(r->path, r->root);
 }
 
 static void add_figures(cJSON *o, const bench_row *row) {
-  add_number(o, "tok_s", row->tok_s);
-  add_number(o, "ms", row->ms);
-  add_number(o, "ms_min", row->ms_min);
-  add_number(o, "ms_max", row->ms_max);
-  add_number(o, "tflops", row->tflops);
-  add_number(o, "mfu", row->mfu);
-  add_number(o, "mfu_full", row->mfu_full);
-  add_number(o, "peak_bytes", row->peak_bytes > 0 ? row->peak_bytes : NAN);
-  add_number(o, "power_w", row->power_w);
-  add_number(o, "loss", row->loss);
+  json_number(o, "tok_s", row->tok_s);
+  json_number(o, "ms", row->ms);
+  json_number(o, "ms_min", row->ms_min);
+  json_number(o, "ms_max", row->ms_max);
+  json_number(o, "tflops", row->tflops);
+  json_number(o, "mfu", row->mfu);
+  json_number(o, "mfu_full", row->mfu_full);
+  json_number(o, "peak_bytes", row->peak_bytes > 0 ? row->peak_bytes : NAN);
+  json_number(o, "power_w", row->power_w);
+  json_number(o, "loss", row->loss);
   if (row->mode == BENCH_TRAIN) {
-    add_number(o, "skipped", (double)row->skipped);
+    json_number(o, "skipped", (double)row->skipped);
   }
 }
 
@@ -107,22 +82,23 @@ status report_add(bench_report *r, const bench_row *row) {
   cJSON_AddStringToObject(o, "precision", config_precision_name(row->precision));
   cJSON_AddStringToObject(o, "strategy", config_strategy_name(row->strategy));
   cJSON_AddStringToObject(o, "recompute", config_recompute_name(row->recompute));
-  add_number(o, "ranks", row->ranks);
-  add_number(o, "micro_batch", (double)row->micro_batch);
-  add_number(o, "seq_len", (double)row->seq_len);
-  add_number(o, "vocab_size", (double)row->vocab_size);
-  add_number(o, "parameters", (double)row->parameters);
-  add_number(o, "flop_per_token", row->flop_per_token);
-  add_number(o, "plan_bytes", row->plan_bytes);
+  json_number(o, "ranks", row->ranks);
+  json_number(o, "micro_batch", (double)row->micro_batch);
+  json_number(o, "seq_len", (double)row->seq_len);
+  json_number(o, "accumulate", (double)row->accumulate);
+  json_number(o, "vocab_size", (double)row->vocab_size);
+  json_number(o, "parameters", (double)row->parameters);
+  json_number(o, "flop_per_token", row->flop_per_token);
+  json_number(o, "plan_bytes", row->plan_bytes);
   if (row->mode == BENCH_FORWARD) {
-    add_number(o, "logits_rows", (double)row->logits_rows);
+    json_number(o, "logits_rows", (double)row->logits_rows);
   }
   if (row->error[0] != 0) {
     cJSON_AddStringToObject(o, "error", row->error);
   } else {
     add_figures(o, row);
   }
-  return write_file(r);
+  return json_write(r->path, r->root);
 }
 
 void report_close(bench_report *r) {
@@ -171,13 +147,13 @@ void report_line(const bench_row *row) {
 static void table_row(const bench_row *row) {
   char speed[32], mfu[32], full[32], peak[32], power[32], times[64];
   if (row->error[0] != 0) {
-    log_line("%-8.8s %-7s %-4s %-8.8s %5d %5lld %6lld  %s", row->model, bench_mode_name(row->mode),
+    log_line("%-8.8s %-7s %-4s %-15s %5d %5lld %6lld  %s", row->model, bench_mode_name(row->mode),
              config_precision_name(row->precision), config_strategy_name(row->strategy), row->ranks,
              (long long)row->micro_batch, (long long)row->seq_len, row->error);
     return;
   }
   snprintf(times, sizeof times, "%.2f (%.2f-%.2f)", row->ms, row->ms_min, row->ms_max);
-  log_line("%-8.8s %-7s %-4s %-8.8s %5d %5lld %6lld %11s %24s %6s %6s %10s %6s %8.4f", row->model,
+  log_line("%-8.8s %-7s %-4s %-15s %5d %5lld %6lld %11s %24s %6s %6s %10s %6s %8.4f", row->model,
            bench_mode_name(row->mode), config_precision_name(row->precision), config_strategy_name(row->strategy),
            row->ranks, (long long)row->micro_batch, (long long)row->seq_len, grouped(row->tok_s, speed), times,
            known("%.1f", 100 * row->mfu, mfu), known("%.1f", 100 * row->mfu_full, full),
@@ -185,7 +161,7 @@ static void table_row(const bench_row *row) {
 }
 
 void report_table(const bench_row *rows, int n) {
-  log_line("%-8s %-7s %-4s %-8s %5s %5s %6s %11s %24s %6s %6s %10s %6s %8s", "model", "mode", "prec", "strategy",
+  log_line("%-8s %-7s %-4s %-15s %5s %5s %6s %11s %24s %6s %6s %10s %6s %8s", "model", "mode", "prec", "strategy",
            "ranks", "B", "T", "tok/s", "ms (least-most)", "MFU %", "full %", "memory", "watts", "loss");
   for (int i = 0; i < n; i++) {
     table_row(&rows[i]);

@@ -16,7 +16,7 @@ static const char USAGE[] =
     "usage: [mpirun -np N] psann_bench throughput [option…] [section.key=value …]\n"
     "\n"
     "Measures training steps (forward, backward, exchange, clipping, AdamW: what psann_train does) and forward alone\n"
-    "(embedding to logits) on random tokens. Each rank has one micro-batch a step, so more ranks do more work.\n"
+    "(embedding to logits) on random tokens. Each rank has its own micro-batches, so more ranks do more work.\n"
     "\n"
     "  --models LIST     bench models, or paths of configs: tiny,small,124m,350m,1b3,1b5 (= all), 3b, 7b, cpu\n"
     "                    (all on a GPU, cpu elsewhere)\n"
@@ -24,6 +24,8 @@ static const char USAGE[] =
     "  --precision LIST  fp32,tf32,bf16,fp16 (the config's)\n"
     "  --micro-batch N   sequences of a rank (the config's)\n"
     "  --seq-len N       tokens of a sequence (the config's)\n"
+    "  --accumulate N    micro-batches of a rank in a step (1)\n"
+    "  --strategy LIST   ddp,shard_optimizer,shard_grad,full_shard,hybrid (the config's)\n"
     "  --steps N         timed together (20)\n"
     "  --warmup N        before (5)\n"
     "  --repeat N        timings, of which the median is reported (3)\n"
@@ -38,6 +40,8 @@ static const struct option OPTIONS[] = {{"models", required_argument, NULL, 'm'}
                                         {"precision", required_argument, NULL, 'p'},
                                         {"micro-batch", required_argument, NULL, 'b'},
                                         {"seq-len", required_argument, NULL, 't'},
+                                        {"accumulate", required_argument, NULL, 'a'},
+                                        {"strategy", required_argument, NULL, 'S'},
                                         {"steps", required_argument, NULL, 's'},
                                         {"warmup", required_argument, NULL, 'w'},
                                         {"repeat", required_argument, NULL, 'r'},
@@ -100,6 +104,10 @@ static status set_option(throughput_job *job, int option, char *value) {
       return set_list("--models", value, true, job->models, &job->n_models);
     case 'p':
       return set_list("--precision", value, false, job->precisions, &job->n_precisions);
+    case 'S':
+      return set_list("--strategy", value, false, job->strategies, &job->n_strategies);
+    case 'a':
+      return argument_integer("--accumulate", value, 1, 65536, &job->changes.accumulate);
     case 'd':
       return set_mode(job, value);
     case 'b':
@@ -149,9 +157,10 @@ status throughput_arguments(int argc, char **argv, char **overrides, throughput_
 void throughput_free(throughput_job *job) {
   free_list(job->models, &job->n_models);
   free_list(job->precisions, &job->n_precisions);
+  free_list(job->strategies, &job->n_strategies);
 }
 
-/* One measurement of each model, precision and mode. */
+/* One measurement of each model, precision, strategy and mode. */
 typedef struct {
   const char *model;
   bench_mode mode;
@@ -178,12 +187,12 @@ static void short_name(const char *name, char *out, size_t room) {
 }
 
 static status add_measurements(session *s, const throughput_job *job, const dist *d, const char *model,
-                               const char *precision) {
+                               const char *precision, const char *strategy) {
   for (bench_mode mode = BENCH_TRAIN; mode <= BENCH_FORWARD; mode++) {
     if (mode == BENCH_TRAIN ? job->train : job->forward) {
       measurement *m = &s->list[s->n];
       *m = (measurement){.model = model, .mode = mode};
-      TRY(bench_model_config(model, precision, &job->changes, &job->length, d->ranks, &m->c));
+      TRY(bench_model_config(model, precision, strategy, &job->changes, &job->length, d->ranks, &m->c));
       s->n++;
       config_device device = m->c->run.device; /* checked now, resolved when it is measured */
       config_precision resolved = m->c->train.precision;
@@ -198,12 +207,14 @@ static status plan_session(session *s, throughput_job *job, const dist *d) {
     TRY(set_list("--models", engine_gpus() > 0 ? "all" : BENCH_CPU_MODEL, true, job->models, &job->n_models));
   }
   int precisions = job->n_precisions > 0 ? job->n_precisions : 1;
-  size_t most = (size_t)(2 * job->n_models * precisions);
+  int strategies = job->n_strategies > 0 ? job->n_strategies : 1;
+  size_t most = (size_t)(2 * job->n_models * precisions * strategies);
   TRY(memory_new(&s->list, most, sizeof *s->list, "list of measurements"));
   TRY(memory_new(&s->rows, most, sizeof *s->rows, "results"));
   for (int i = 0; i < job->n_models; i++) {
-    for (int p = 0; p < precisions; p++) {
-      TRY(add_measurements(s, job, d, job->models[i], job->n_precisions > 0 ? job->precisions[p] : NULL));
+    for (int p = 0; p < precisions * strategies; p++) {
+      TRY(add_measurements(s, job, d, job->models[i], job->n_precisions > 0 ? job->precisions[p / strategies] : NULL,
+                           job->n_strategies > 0 ? job->strategies[p % strategies] : NULL));
     }
   }
   return STATUS_OK;

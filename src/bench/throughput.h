@@ -5,13 +5,15 @@
 #include "bench/models.h"
 #include "dist/dist.h"
 
-enum { BENCH_LIST = 32 }; /* models or precisions on one command line, at most */
+enum { BENCH_LIST = 32 }; /* models, precisions or strategies on one command line, at most */
 
 typedef struct {
   char *models[BENCH_LIST];
   int n_models; /* 0: all on a GPU, the CPU model elsewhere */
   char *precisions[BENCH_LIST];
   int n_precisions; /* 0: the config's */
+  char *strategies[BENCH_LIST];
+  int n_strategies; /* 0: the config's */
   bool train, forward;
   bench_length length;
   model_changes changes;
@@ -25,8 +27,8 @@ typedef struct {
 status throughput_arguments(int argc, char **argv, char **overrides, throughput_job *job, const char **print);
 void throughput_free(throughput_job *job);
 
-/* Collective. Configs are checked before anything is measured; then models × precisions × modes, one row each. A
- * failure when no row could be measured. */
+/* Collective. Configs are checked before anything is measured; then models × precisions × strategies × modes, one row
+ * each. A failure when no row could be measured. */
 status throughput_run(throughput_job *job, const dist *d);
 
 #endif

@@ -18,7 +18,7 @@
  * state gives the same bytes, /launch aside.
  *
  * Files are written under a temporary name, flushed, fsynced, read back and verified, renamed, and only then named by
- * `latest`.
+ * `latest`. checkpoint_save makes training wait for that; writer.h has the same file written by a thread.
  */
 #ifndef PSANN_CKPT_CHECKPOINT_H
 #define PSANN_CKPT_CHECKPOINT_H
@@ -48,6 +48,7 @@ typedef struct {
   int64_t best_step;              /* −1: none */
   double val_loss;                /* of this checkpoint's step; NaN: not evaluated */
   char train_digest[DIGEST_TEXT]; /* of the training store's tokens */
+  char plans_digest[DIGEST_TEXT]; /* of the plans of the matrix products; "" on engines that have no choice */
 } run_state;
 
 /* Collective; rank 0 writes <folder>/step_%08d.h5, names it in <folder>/latest, and in <folder>/best when state.step ==

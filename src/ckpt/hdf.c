@@ -95,7 +95,10 @@ static status check_file(const char *path) {
     }
     USER_ERROR("checkpoint %s can't be opened: %s; check the path", path, strerror(error));
   }
-  ssize_t got = S_ISREG(information.st_mode) ? pread(descriptor, start, sizeof start, 0) : 0;
+  size_t got = 0;
+  for (ssize_t n = 1; S_ISREG(information.st_mode) && n > 0 && got < sizeof start; got += n > 0 ? (size_t)n : 0) {
+    n = pread(descriptor, start + got, sizeof start - got, (off_t)got);
+  }
   close(descriptor);
   if (!S_ISREG(information.st_mode)) {
     USER_ERROR("checkpoint %s is not a file; give a file step_….h5 or a run folder", path);

@@ -34,10 +34,17 @@ const state_field ckpt_state_fields[STATE_FIELDS] = {
     {"best_step", FIELD_INT, offsetof(run_state, best_step), false, false},
     {"val_loss", FIELD_REAL, offsetof(run_state, val_loss), false, false},
     {"train_digest", FIELD_TEXT, offsetof(run_state, train_digest), true, false},
+    {"plans_digest", FIELD_TEXT, offsetof(run_state, plans_digest), true, true},
 };
 
 static const void *field_at(const run_state *s, const state_field *f) {
   return (const char *)s + f->offset;
+}
+
+/* As in files that lack the field. */
+static bool is_absent(const run_state *s, const state_field *f) {
+  const void *at = field_at(s, f);
+  return f->added && (f->kind == FIELD_TEXT ? *(const char *)at == 0 : *(const int64_t *)at == 0);
 }
 
 const char *ckpt_state_value(const run_state *s, const state_field *f, char text[FIELD_VALUE]) {
@@ -59,6 +66,9 @@ status ckpt_state_write(hid_t file, const run_state *s) {
   for (int i = 0; i < STATE_FIELDS && result == STATUS_OK; i++) {
     const state_field *f = &ckpt_state_fields[i];
     const void *at = field_at(s, f);
+    if (f->kind == FIELD_TEXT && is_absent(s, f)) {
+      continue;
+    }
     result = f->kind == FIELD_INT    ? hdf_put_int(group, f->name, *(const int64_t *)at)
              : f->kind == FIELD_REAL ? hdf_put_real(group, f->name, *(const double *)at)
                                      : hdf_put_text(group, f->name, at);
@@ -70,7 +80,7 @@ status ckpt_state_write(hid_t file, const run_state *s) {
 static status read_field(hid_t group, const char *path, run_state *s, const state_field *f) {
   void *at = (char *)s + f->offset;
   if (f->added && H5Aexists(group, f->name) == 0) {
-    *(int64_t *)at = 0; /* of a real too: its bits are then 0 */
+    memset(at, 0, f->kind == FIELD_TEXT ? DIGEST_TEXT : sizeof(int64_t));
     return STATUS_OK;
   }
   if (f->kind == FIELD_INT) {
@@ -111,8 +121,7 @@ void ckpt_state_digest(const run_state *s, char text[DIGEST_TEXT]) {
   for (int i = 0; i < STATE_FIELDS; i++) {
     const state_field *f = &ckpt_state_fields[i];
     char value[FIELD_VALUE];
-    bool absent = f->added && *(const int64_t *)field_at(s, f) == 0;
-    if (f->identity && !absent) {
+    if (f->identity && !is_absent(s, f)) {
       length +=
           (size_t)snprintf(lines + length, sizeof lines - length, "%s = %s\n", f->name, ckpt_state_value(s, f, value));
     }

@@ -26,7 +26,14 @@ typedef enum {
   PRECISION_FP64 /* parity tests only, not an INI value */
 } config_precision;
 typedef enum { RECOMPUTE_NONE, RECOMPUTE_CHEAP, RECOMPUTE_BLOCK } config_recompute;
-typedef enum { STRATEGY_AUTO, STRATEGY_DDP } config_strategy;
+typedef enum {
+  STRATEGY_AUTO,
+  STRATEGY_DDP,
+  STRATEGY_SHARD_OPTIMIZER,
+  STRATEGY_SHARD_GRAD,
+  STRATEGY_FULL_SHARD,
+  STRATEGY_HYBRID
+} config_strategy;
 typedef enum { SPIKE_OFF, SPIKE_WARN, SPIKE_SKIP, SPIKE_ROLLBACK } config_on_spike;
 typedef enum { TRANSPORT_AUTO, TRANSPORT_MPI, TRANSPORT_NCCL } config_transport;
 
@@ -110,6 +117,7 @@ typedef struct {
     int64_t keep_last;
     int64_t keep_every; /* steps; 0: off */
     int64_t max_failures;
+    bool background;
   } checkpoint;
   struct {
     int64_t interval;
@@ -117,6 +125,7 @@ typedef struct {
   struct {
     config_strategy strategy;
     config_transport transport;
+    int64_t shard_ranks; /* hybrid: ranks of a shard; 0: those of a host */
   } parallel;
   struct {
     int64_t timeout_s; /* 0: off */
@@ -163,7 +172,7 @@ status config_set(config *c, const char *section, const char *name, const char *
 /* Relations between keys (d_model divisible by n_heads, wave_replace needs wave_interleave, ...), keys that must be
  * given (run.dir, data.train, the length of the run), and given keys that have no effect under the others. Resolves
  * d_mlp, mlp_activation, sine_learnable (which then speaks for sine_trainable), min_lr, warmup_steps, max_steps from
- * tokens_target, and the auto of device, precision, strategy and transport. vocab_size and micro_batch stay auto until
+ * tokens_target, and the auto of device, precision and transport. vocab_size, micro_batch and strategy stay auto until
  * the store and the plan say them. Call once, after all keys are in. */
 status config_resolve(config *c);
 

@@ -127,6 +127,9 @@ const char *config_no_effect(const config *c, int i) {
   if (IS(train.decay_exclude) && c->train.weight_decay == 0) {
     return "train.weight_decay is 0";
   }
+  if (IS(parallel.shard_ranks) && c->parallel.strategy != STRATEGY_HYBRID) {
+    return "parallel.strategy is not hybrid";
+  }
   if ((IS(watch.spike_window) || IS(watch.spike_zscore)) && c->watch.on_spike == SPIKE_OFF) {
     return "watch.on_spike is off";
   }

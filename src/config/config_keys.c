@@ -59,10 +59,10 @@ static const config_choice recomputes[] = {
 static const config_choice strategies[] = {
     {"auto", STRATEGY_AUTO, NULL},
     {"ddp", STRATEGY_DDP, NULL},
-    {"shard_optimizer", -1, "this version does not offer it; use ddp or auto"},
-    {"shard_grad", -1, "this version does not offer it; use ddp or auto"},
-    {"full_shard", -1, "this version does not offer it; use ddp or auto"},
-    {"hybrid", -1, "this version does not offer it; use ddp or auto"},
+    {"shard_optimizer", STRATEGY_SHARD_OPTIMIZER, NULL},
+    {"shard_grad", STRATEGY_SHARD_GRAD, NULL},
+    {"full_shard", STRATEGY_FULL_SHARD, NULL},
+    {"hybrid", STRATEGY_HYBRID, NULL},
     {0},
 };
 static const config_choice spikes[] = {
@@ -190,7 +190,9 @@ const config_key config_keys[] = {
     INTEGER_OR(
         train, micro_batch, "auto", 0, 1, 65536, "sequences", CHANGE_REFUSE,
         "Sequences that one rank takes through the model at once. It is part of the run's identity: results depend on "
-        "it, not on the number of ranks. auto: chosen at the first start and kept."),
+        "it, not on the number of ranks. auto: chosen at the first start and kept, with eight micro-batches a step or "
+        "more: "
+        "on the CPU at most 4096 tokens, on a GPU what the memory plan of one rank admits there."),
     INTEGER(
         train, batch_tokens, "131072", 1, INT64_C(1) << 40, "tokens", CHANGE_REFUSE,
         "Tokens a step over the whole job, a multiple of seq_len and of micro_batch sequences; accumulation follows."),
@@ -266,13 +268,21 @@ const config_key config_keys[] = {
             "Checkpoints of these multiples stay for good; a multiple of checkpoint.interval. 0: none."),
     INTEGER(checkpoint, max_failures, "3", 0, BILLION, "", CHANGE_FREE,
             "Failed checkpoint writes in a row that the run outlives; one more stops it."),
+    SWITCH(checkpoint, background, "true", CHANGE_FREE,
+           "Checkpoints are written while training goes on, from a copy of weights and moments in host memory. false: "
+           "training waits, and no copy is needed. Where there is no memory for it, the program takes false and says so."),
 
     INTEGER(log, interval, "10", 1, BILLION, "steps", CHANGE_FREE,
             "Steps between lines of the log; the metrics have every step."),
 
     CHOICE(
         parallel, strategy, "auto", strategies, CHANGE_FREE,
-        "How ranks share the work. ddp: each has the whole model, gradients are summed. Results do not depend on it."),
+        "How ranks share the work. ddp: each has the whole model, gradients are summed. shard_optimizer: master weights "
+        "and moments are sharded (ZeRO-1). shard_grad: gradients too (ZeRO-2). full_shard: weights too, gathered unit by "
+        "unit (ZeRO-3, FSDP). hybrid: full_shard inside shards of parallel.shard_ranks ranks, ddp across them. auto: the "
+        "fastest that fits into memory. Results do not depend on it."),
+    INTEGER(parallel, shard_ranks, "0", 0, 65536, "ranks", CHANGE_FREE,
+            "hybrid: neighbouring ranks that hold one copy of the model together. 0: the ranks of a host."),
     CHOICE(parallel, transport, "auto", transports, CHANGE_FREE,
            "What carries gradients and weights between ranks. auto: nccl on GPUs, mpi on the CPU; mpi on GPUs goes "
            "through host memory."),

@@ -222,12 +222,6 @@ static status check_checkpoints(const config *c) {
   return STATUS_OK;
 }
 
-static void resolve_words(config *c) {
-  if (c->parallel.strategy == STRATEGY_AUTO) {
-    c->parallel.strategy = STRATEGY_DDP;
-  }
-}
-
 /* Once resolved, sine_learnable says it all: it takes over where sine_trainable was given. */
 static void move_given(config *c) {
   int from = ROW_OF(model.sine_trainable);
@@ -252,7 +246,6 @@ static status resolve_values(config *c) {
   TRY(resolve_schedule(c));
   TRY(check_loss_scale(c));
   TRY(check_checkpoints(c));
-  resolve_words(c);
   return STATUS_OK;
 }
 

@@ -1,4 +1,4 @@
-/* Exchange of bulk data between ranks: the table behind which MPI (CPU ranks) and, later, NCCL (GPUs) stand. A buffer
+/* Exchange of bulk data between ranks: the table behind which MPI (CPU ranks) and NCCL (GPUs) stand. A buffer
  * is cut into one slice a rank: slice r is elements [starts[r], starts[r + 1]). Calls are issued in the same order on
  * all ranks, on STREAM_COMM.
  */
@@ -13,11 +13,14 @@ typedef struct collectives collectives;
 typedef struct {
   /* After a failure exchanges may be under way: then it comes before the memory that they use is freed. */
   void (*destroy)(collectives *c);
-  /* Every rank holds slice `rank` of buffer; afterwards all hold all of it. */
-  status (*all_gather)(collectives *c, void *buffer, dtype type, const int64_t *starts);
+  /* Every rank has its slice at `own`, which may be its place in `buffer`; afterwards all hold all of `buffer`. */
+  status (*all_gather)(collectives *c, const void *own, void *buffer, dtype type, const int64_t *starts);
   /* Every rank's slice s goes to rank s; parts: (ranks, own slice) in rank order, own part included. */
   status (*all_to_all)(collectives *c, const void *buffer, dtype type, const int64_t *starts, void *parts);
-  /* Both may return before the exchange is done; wait completes all that were issued. */
+  /* NULL where there is none. Two ranks, equal slices: rank r gets slice r of the sum of both buffers in `sum`, which may be that slice's place in
+   * `buffer`. It needs no order, since a + b = b + a. */
+  status (*reduce_pair)(collectives *c, const void *buffer, dtype type, const int64_t *starts, void *sum);
+  /* All may return before the exchange is done; after `wait` STREAM_MAIN sees the results of all that were issued. */
   status (*wait)(collectives *c);
   /* For the watchdog's thread, between create and destroy; NULL where the transport has no such thing. check: a failure
    * that came up behind the calls' backs. abort: gives up what is under way, so that no device waits for a rank that
@@ -32,6 +35,9 @@ typedef struct {
 struct collectives {
   const collectives_ops *ops;
   const dist *d;
+  /* An exchange sees what STREAM_MAIN was given before it, and what STREAM_COMM is given after it sees the exchange's
+   * result: work on it needs no wait. Otherwise only `wait` ends an exchange. */
+  bool stream_ordered;
   char description[96];
 };
 

@@ -1,7 +1,4 @@
-/* Slices go point to point: lengths and places are then 64 bit, empty and uneven slices are no special case, and the
- * order of calls alone matches sends with receives (MPI keeps the order of messages between two ranks of one
- * communicator).
- */
+/* Slices go point to point: lengths and places are then 64 bit, empty and uneven slices are no special case. */
 #include "dist/collectives_mpi.h"
 
 #include <stdbool.h>
@@ -9,78 +6,41 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "base/memory.h"
+#include "dist/messages.h"
 #include "dist/mpi_world.h"
-
-static const double SETTLE_PATIENCE_S = 2.0;
 
 typedef struct {
   collectives base;
   engine *e;
-  MPI_Comm comm;
-  int64_t chunk;    /* bytes of a message */
-  const char *last; /* exchange that was started: what `wait` waits for */
-  MPI_Request *requests;
-  size_t n_requests, capacity;
+  messages under_way;
 } mpi_collectives;
 
-static status new_request(mpi_collectives *c, MPI_Request **out) {
-  TRY(memory_grow(&c->requests, &c->capacity, c->n_requests + 1, sizeof *c->requests, "MPI requests"));
-  *out = &c->requests[c->n_requests];
-  return STATUS_OK;
-}
-
-static status start_receive(mpi_collectives *c, int from, char *data, int64_t bytes) {
-  for (int64_t at = 0; at < bytes; at += c->chunk) {
-    int count = (int)(bytes - at < c->chunk ? bytes - at : c->chunk);
-    MPI_Request *request;
-    TRY(new_request(c, &request));
-    TRY_MPI(MPI_Irecv(data + at, count, MPI_BYTE, from, 0, c->comm, request));
-    c->n_requests++;
-  }
-  return STATUS_OK;
-}
-
-static status start_send(mpi_collectives *c, int to, const char *data, int64_t bytes) {
-  for (int64_t at = 0; at < bytes; at += c->chunk) {
-    int count = (int)(bytes - at < c->chunk ? bytes - at : c->chunk);
-    MPI_Request *request;
-    TRY(new_request(c, &request));
-    TRY_MPI(MPI_Isend(data + at, count, MPI_BYTE, to, 0, c->comm, request));
-    c->n_requests++;
-  }
-  return STATUS_OK;
-}
-
-/* Before new messages: the data must be there, and what is under way gets a push, since MPI moves it only inside calls.
- */
+/* Before new messages: the data must be there, and what is under way gets a push. */
 static status begin(mpi_collectives *c) {
+  bool done;
   TRY(c->e->ops->synchronize(c->e));
-  if (c->n_requests > 0) {
-    int done;
-    TRY_MPI(MPI_Testall((int)c->n_requests, c->requests, &done, MPI_STATUSES_IGNORE));
-    if (done) {
-      c->n_requests = 0;
-    }
-  }
-  return STATUS_OK;
+  return messages_test(&c->under_way, &done);
 }
 
-static status all_gather(collectives *base, void *buffer, dtype type, const int64_t *starts) {
+static status all_gather(collectives *base, const void *own, void *buffer, dtype type, const int64_t *starts) {
   mpi_collectives *c = (mpi_collectives *)base;
   int rank = base->d->rank, ranks = base->d->ranks;
   int64_t size = (int64_t)dtype_size(type);
-  char *bytes = buffer;
+  char *bytes = buffer, *place = bytes + starts[rank] * size;
   TRY(begin(c));
-  c->last = "all_gather";
+  c->under_way.what = "all_gather";
+  if (own != place && starts[rank + 1] > starts[rank]) {
+    memcpy(place, own, (size_t)((starts[rank + 1] - starts[rank]) * size));
+  }
   for (int step = 1; step < ranks; step++) {
     int from = (rank - step + ranks) % ranks;
-    TRY(start_receive(c, from, bytes + starts[from] * size, (starts[from + 1] - starts[from]) * size));
+    TRY(messages_receive(&c->under_way, from, bytes + starts[from] * size, (starts[from + 1] - starts[from]) * size));
   }
   for (int step = 1; step < ranks;
        step++) { /* each rank starts with its neighbour, so that not all send to rank 0 first */
-    TRY(start_send(c, (rank + step) % ranks, bytes + starts[rank] * size, (starts[rank + 1] - starts[rank]) * size));
+    TRY(messages_send(&c->under_way, (rank + step) % ranks, bytes + starts[rank] * size,
+                      (starts[rank + 1] - starts[rank]) * size));
   }
   return STATUS_OK;
 }
@@ -93,14 +53,14 @@ static status all_to_all(collectives *base, const void *buffer, dtype type, cons
   const char *from_bytes = buffer;
   char *to_bytes = parts;
   TRY(begin(c));
-  c->last = "all_to_all";
+  c->under_way.what = "all_to_all";
   for (int step = 1; step < ranks; step++) {
     int from = (rank - step + ranks) % ranks;
-    TRY(start_receive(c, from, to_bytes + from * own, own));
+    TRY(messages_receive(&c->under_way, from, to_bytes + from * own, own));
   }
   for (int step = 1; step < ranks; step++) {
     int to = (rank + step) % ranks;
-    TRY(start_send(c, to, from_bytes + starts[to] * size, (starts[to + 1] - starts[to]) * size));
+    TRY(messages_send(&c->under_way, to, from_bytes + starts[to] * size, (starts[to + 1] - starts[to]) * size));
   }
   if (own > 0) {
     memcpy(to_bytes + rank * own, from_bytes + starts[rank] * size, (size_t)own);
@@ -109,40 +69,17 @@ static status all_to_all(collectives *base, const void *buffer, dtype type, cons
 }
 
 static status wait_all(collectives *base) {
-  mpi_collectives *c = (mpi_collectives *)base;
-  size_t n = c->n_requests;
-  c->n_requests = 0;
-  TRY_COLLECTIVE(c->last, MPI_Waitall((int)n, c->requests, MPI_STATUSES_IGNORE));
-  return STATUS_OK;
-}
-
-/* After a failure exchanges may still be under way into memory that is about to be freed. Their partners mostly follow
- * within the step, so they get a moment; what is left then is called off. */
-static bool settle(mpi_collectives *c) {
-  double start = clock_seconds();
-  int done = c->n_requests == 0;
-  while (!done && clock_seconds() - start < SETTLE_PATIENCE_S) {
-    if (MPI_Testall((int)c->n_requests, c->requests, &done, MPI_STATUSES_IGNORE) != MPI_SUCCESS) {
-      break;
-    }
-  }
-  for (size_t i = 0; !done && i < c->n_requests; i++) {
-    if (c->requests[i] != MPI_REQUEST_NULL) {
-      MPI_Cancel(&c->requests[i]);
-      MPI_Request_free(&c->requests[i]);
-    }
-  }
-  return done;
+  return messages_wait(&((mpi_collectives *)base)->under_way);
 }
 
 static void destroy(collectives *base) {
   mpi_collectives *c = (mpi_collectives *)base;
   int ended = 0;
   MPI_Finalized(&ended);
-  if (!ended && c->comm != MPI_COMM_NULL && settle(c)) {
-    MPI_Comm_free(&c->comm); /* collective, so only when nothing is left undone */
+  if (!ended && c->under_way.comm != MPI_COMM_NULL && messages_settle(&c->under_way)) {
+    MPI_Comm_free(&c->under_way.comm); /* collective, so only when nothing is left undone */
   }
-  free(c->requests);
+  free(c->under_way.requests);
   free(c);
 }
 
@@ -152,17 +89,15 @@ static const collectives_ops mpi_ops = {
 status collectives_mpi_create_chunked(const dist *d, engine *e, int64_t chunk, collectives **out) {
   *out = NULL;
   REQUIRE(chunk >= 8 && chunk <= INT32_MAX, "messages of %lld bytes: MPI takes 8 to %d", (long long)chunk, INT32_MAX);
-  REQUIRE(d->ranks > 1 && mpi_world() != MPI_COMM_NULL, "collectives over MPI need MPI and several ranks, not %d",
+  REQUIRE(d->ranks > 1 && mpi_comm(d) != MPI_COMM_NULL, "collectives over MPI need MPI and several ranks, not %d",
           d->ranks);
   mpi_collectives *c;
   TRY(memory_new(&c, 1, sizeof *c, "collectives"));
   c->base.ops = &mpi_ops;
   c->base.d = d;
   c->e = e;
-  c->chunk = chunk;
-  c->comm = MPI_COMM_NULL;
-  c->last = "exchange";
-  status s = mpi_status(MPI_Comm_dup(mpi_world(), &c->comm), "MPI_Comm_dup");
+  c->under_way = (messages){.comm = MPI_COMM_NULL, .chunk = chunk};
+  status s = mpi_status(MPI_Comm_dup(mpi_comm(d), &c->under_way.comm), "MPI_Comm_dup");
   if (s != STATUS_OK) {
     destroy(&c->base);
     return s;

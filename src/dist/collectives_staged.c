@@ -21,7 +21,9 @@ typedef struct {
   size_t n, capacity;
 } staged;
 
+/* Whatever stream the data comes from. */
 static status from_engine(staged *s, void *host, const void *data, size_t bytes) {
+  TRY(s->e->ops->synchronize(s->e));
   TRY(s->e->ops->copy(s->e, STREAM_MAIN, COPY_TO_HOST, host, data, bytes));
   return s->e->ops->synchronize(s->e);
 }
@@ -36,14 +38,15 @@ static status new_transfer(staged *s, void *target, size_t bytes, transfer **out
   return STATUS_OK;
 }
 
-static status all_gather(collectives *base, void *buffer, dtype type, const int64_t *starts) {
+static status all_gather(collectives *base, const void *own_slice, void *buffer, dtype type, const int64_t *starts) {
   staged *s = (staged *)base;
   size_t size = dtype_size(type);
-  size_t own = (size_t)starts[base->d->rank] * size, count = (size_t)(starts[base->d->rank + 1] - starts[base->d->rank]) * size;
+  size_t own = (size_t)starts[base->d->rank] * size,
+         count = (size_t)(starts[base->d->rank + 1] - starts[base->d->rank]) * size;
   transfer *t;
   TRY(new_transfer(s, buffer, (size_t)starts[base->d->ranks] * size, &t));
-  TRY(from_engine(s, t->host + own, (char *)buffer + own, count));
-  return s->inner->ops->all_gather(s->inner, t->host, type, starts);
+  TRY(from_engine(s, t->host + own, own_slice, count));
+  return s->inner->ops->all_gather(s->inner, t->host + own, t->host, type, starts);
 }
 
 static status all_to_all(collectives *base, const void *buffer, dtype type, const int64_t *starts, void *parts) {
@@ -69,7 +72,8 @@ static status wait_all(collectives *base) {
   staged *s = (staged *)base;
   TRY(s->inner->ops->wait(s->inner));
   for (size_t i = 0; i < s->n; i++) {
-    TRY(s->e->ops->copy(s->e, STREAM_MAIN, COPY_TO_ENGINE, s->transfers[i].engine, s->transfers[i].host, s->transfers[i].bytes));
+    TRY(s->e->ops->copy(s->e, STREAM_MAIN, COPY_TO_ENGINE, s->transfers[i].engine, s->transfers[i].host,
+                        s->transfers[i].bytes));
   }
   TRY(s->e->ops->synchronize(s->e)); /* the host copies go now */
   forget(s);

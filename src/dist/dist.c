@@ -13,18 +13,20 @@
 #include "base/memory.h"
 #include "dist/mpi_world.h"
 
-enum { MESSAGE = 1024 };
+enum { MESSAGE = 1024, DIST_PARTS = 8 };
 
 static const double END_PATIENCE_S = 5.0; /* how long a failed rank waits for the others to come to their end too */
 
 /* MPI is one per process, and so is this. */
 static MPI_Comm world = MPI_COMM_NULL;
+/* Of dist_split; number 0 is not used. */
+static MPI_Comm parts[DIST_PARTS] = {[0 ... DIST_PARTS - 1] = MPI_COMM_NULL};
 static MPI_Comm ending = MPI_COMM_NULL; /* apart, so that a rank at its end can't meet another's control message */
 static bool silent_copy;                /* one of N singletons, not the first: that one prints the sentence */
 static char told[MESSAGE];              /* what dist_agree said about another rank's failure */
 
-MPI_Comm mpi_world(void) {
-  return world;
+MPI_Comm mpi_comm(const dist *d) {
+  return d->part == 0 ? world : parts[d->part];
 }
 
 status mpi_status(int code, const char *call) {
@@ -94,6 +96,16 @@ static launcher read_launcher(void) {
   return (launcher){-1, -1, NULL};
 }
 
+status dist_alone(const char *program, dist *d) {
+  dist_single(d);
+  launcher by = read_launcher();
+  if (by.tasks > 0 && strncmp(by.variable, "SLURM", 5) != 0) {
+    USER_ERROR("%s starts its ranks itself, but it was started by an MPI launcher (%s is set); start it without mpirun",
+               program, by.variable);
+  }
+  return STATUS_OK;
+}
+
 static status check_launch(const dist *d, const launcher *by) {
   if (d->ranks > 1 || by->tasks <= 1) {
     return STATUS_OK;
@@ -135,7 +147,8 @@ status dist_start(int *argc, char ***argv, dist *d) {
   dist_single(d);
   launcher by = read_launcher();
   int provided = MPI_THREAD_SINGLE;
-  /* Without it Open MPI starts a daemon for a lone rank, which only spawning processes would need, and whose start hangs now and then. */
+  /* Without it Open MPI starts a daemon for a lone rank, which only spawning processes would need, and whose start
+   * hangs now and then. */
   setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
   TRY_MPI(MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided));
   TRY_MPI(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN));
@@ -241,12 +254,12 @@ status dist_agree(const dist *d, status mine) {
     return mine;
   }
   int worst = mine;
-  TRY_COLLECTIVE("agreement", MPI_Allreduce(MPI_IN_PLACE, &worst, 1, MPI_INT, MPI_MAX, world));
+  TRY_COLLECTIVE("agreement", MPI_Allreduce(MPI_IN_PLACE, &worst, 1, MPI_INT, MPI_MAX, mpi_comm(d)));
   if (worst == STATUS_OK) {
     return STATUS_OK;
   }
   int first = mine == worst ? d->rank : d->ranks;
-  TRY_COLLECTIVE("agreement", MPI_Allreduce(MPI_IN_PLACE, &first, 1, MPI_INT, MPI_MIN, world));
+  TRY_COLLECTIVE("agreement", MPI_Allreduce(MPI_IN_PLACE, &first, 1, MPI_INT, MPI_MIN, mpi_comm(d)));
   struct {
     char host[sizeof d->host];
     char message[MESSAGE];
@@ -255,7 +268,7 @@ status dist_agree(const dist *d, status mine) {
     memcpy(failure.host, d->host, sizeof failure.host);
     snprintf(failure.message, sizeof failure.message, "%s", status_message());
   }
-  TRY_COLLECTIVE("agreement", MPI_Bcast(&failure, sizeof failure, MPI_BYTE, first, world));
+  TRY_COLLECTIVE("agreement", MPI_Bcast(&failure, sizeof failure, MPI_BYTE, first, mpi_comm(d)));
   if (mine == STATUS_OK) {
     status_set(worst, __FILE__, __LINE__, "rank %d on %s failed: %s", first, failure.host, failure.message);
     snprintf(told, sizeof told, "%s", status_message());
@@ -266,13 +279,13 @@ status dist_agree(const dist *d, status mine) {
 status dist_max(const dist *d, int64_t mine, int64_t *largest) {
   *largest = mine;
   if (d->ranks > 1) {
-    TRY_COLLECTIVE("agreement", MPI_Allreduce(MPI_IN_PLACE, largest, 1, MPI_INT64_T, MPI_MAX, world));
+    TRY_COLLECTIVE("agreement", MPI_Allreduce(MPI_IN_PLACE, largest, 1, MPI_INT64_T, MPI_MAX, mpi_comm(d)));
   }
   return STATUS_OK;
 }
 
-static status broadcast_piece(char *data, int count) {
-  TRY_COLLECTIVE("broadcast from rank 0", MPI_Bcast(data, count, MPI_BYTE, 0, world));
+static status broadcast_piece(const dist *d, char *data, int count) {
+  TRY_COLLECTIVE("broadcast from rank 0", MPI_Bcast(data, count, MPI_BYTE, 0, mpi_comm(d)));
   return STATUS_OK;
 }
 
@@ -281,7 +294,7 @@ status dist_broadcast(const dist *d, void **data, size_t *bytes) {
     return STATUS_OK;
   }
   uint64_t total = d->rank == 0 ? *bytes : 0;
-  TRY_COLLECTIVE("broadcast from rank 0", MPI_Bcast(&total, 1, MPI_UINT64_T, 0, world));
+  TRY_COLLECTIVE("broadcast from rank 0", MPI_Bcast(&total, 1, MPI_UINT64_T, 0, mpi_comm(d)));
   status allocated = STATUS_OK;
   if (d->rank != 0) {
     *bytes = total;
@@ -292,7 +305,7 @@ status dist_broadcast(const dist *d, void **data, size_t *bytes) {
   for (uint64_t at = 0; s == STATUS_OK && at < total; at += MPI_CHUNK_BYTES) {
     uint64_t left = total - at;
     int count = (int)(left < MPI_CHUNK_BYTES ? left : MPI_CHUNK_BYTES);
-    s = broadcast_piece((char *)*data + at, count);
+    s = broadcast_piece(d, (char *)*data + at, count);
   }
   if (s != STATUS_OK && d->rank != 0) {
     free(*data);
@@ -306,39 +319,144 @@ status dist_gather(const dist *d, const double *mine, int count, double *all) {
     memcpy(all, mine, (size_t)count * sizeof *all);
     return STATUS_OK;
   }
-  TRY_COLLECTIVE("gather to rank 0", MPI_Gather(mine, count, MPI_DOUBLE, all, count, MPI_DOUBLE, 0, world));
+  TRY_COLLECTIVE("gather to rank 0", MPI_Gather(mine, count, MPI_DOUBLE, all, count, MPI_DOUBLE, 0, mpi_comm(d)));
   return STATUS_OK;
 }
 
+/* The first rank whose text is not that of rank 0, and its host; d->ranks: there is none. */
 status dist_all_gather(const dist *d, const double *mine, int count, double *all) {
   if (d->ranks == 1) {
     memcpy(all, mine, (size_t)count * sizeof *all);
     return STATUS_OK;
   }
-  TRY_COLLECTIVE("agreement", MPI_Allgather(mine, count, MPI_DOUBLE, all, count, MPI_DOUBLE, world));
+  TRY_COLLECTIVE("agreement", MPI_Allgather(mine, count, MPI_DOUBLE, all, count, MPI_DOUBLE, mpi_comm(d)));
   return STATUS_OK;
 }
 
-status dist_same(const dist *d, const char *what, const char *text) {
+static status first_that_differs(const dist *d, const char *text, int *rank, char host[sizeof d->host]) {
+  *rank = d->ranks;
   if (d->ranks == 1) {
     return STATUS_OK;
   }
   char mine[DIGEST_TEXT], first[DIGEST_TEXT];
   digest_of(text, strlen(text), mine);
   memcpy(first, mine, sizeof first);
-  TRY_COLLECTIVE("comparison of ranks", MPI_Bcast(first, sizeof first, MPI_CHAR, 0, world));
-  int differs = strcmp(mine, first) != 0 ? d->rank : d->ranks;
-  TRY_COLLECTIVE("comparison of ranks", MPI_Allreduce(MPI_IN_PLACE, &differs, 1, MPI_INT, MPI_MIN, world));
+  TRY_COLLECTIVE("comparison of ranks", MPI_Bcast(first, sizeof first, MPI_CHAR, 0, mpi_comm(d)));
+  *rank = strcmp(mine, first) != 0 ? d->rank : d->ranks;
+  TRY_COLLECTIVE("comparison of ranks", MPI_Allreduce(MPI_IN_PLACE, rank, 1, MPI_INT, MPI_MIN, mpi_comm(d)));
+  if (*rank < d->ranks) {
+    memcpy(host, d->host, sizeof d->host);
+    TRY_COLLECTIVE("comparison of ranks", MPI_Bcast(host, sizeof d->host, MPI_CHAR, *rank, mpi_comm(d)));
+  }
+  return STATUS_OK;
+}
+
+status dist_same(const dist *d, const char *what, const char *text) {
+  int differs;
+  char host[sizeof d->host];
+  TRY(first_that_differs(d, text, &differs, host));
   if (differs == d->ranks) {
     return STATUS_OK;
   }
-  char host[sizeof d->host];
-  memcpy(host, d->host, sizeof host);
-  TRY_COLLECTIVE("comparison of ranks", MPI_Bcast(host, sizeof host, MPI_CHAR, differs, world));
   USER_ERROR(
       "%s differs between ranks: rank %d on %s has another one than rank 0; give all ranks the same, for example from "
       "a shared file system",
       what, differs, host);
+}
+
+status dist_split(const dist *d, int color, dist *part) {
+  *part = *d;
+  if (d->ranks == 1) {
+    return STATUS_OK;
+  }
+  int number = 1;
+  while (number < DIST_PARTS && parts[number] != MPI_COMM_NULL) {
+    number++;
+  }
+  REQUIRE(number < DIST_PARTS, "a job is in more than %d parts", DIST_PARTS - 1);
+  TRY_COLLECTIVE("forming of groups", MPI_Comm_split(mpi_comm(d), color, d->rank, &parts[number]));
+  part->part = number;
+  TRY_MPI(MPI_Comm_rank(mpi_comm(part), &part->rank));
+  TRY_MPI(MPI_Comm_size(mpi_comm(part), &part->ranks));
+  return STATUS_OK;
+}
+
+void dist_part_free(dist *part) {
+  int ended = 0;
+  MPI_Finalized(&ended);
+  if (part->part > 0 && !ended) {
+    MPI_Comm_free(&parts[part->part]);
+  }
+  *part = (dist){0};
+}
+
+static status send_pieces(const dist *d, const char *data, uint64_t bytes) {
+  for (uint64_t at = 0; at < bytes; at += MPI_CHUNK_BYTES) {
+    uint64_t left = bytes - at;
+    TRY_COLLECTIVE("gather to rank 0", MPI_Send(data + at, (int)(left < MPI_CHUNK_BYTES ? left : MPI_CHUNK_BYTES), MPI_BYTE, 0, 0, mpi_comm(d)));
+  }
+  return STATUS_OK;
+}
+
+static status receive_pieces(const dist *d, int from, char *data, uint64_t bytes) {
+  for (uint64_t at = 0; at < bytes; at += MPI_CHUNK_BYTES) {
+    uint64_t left = bytes - at;
+    TRY_COLLECTIVE("gather to rank 0", MPI_Recv(data + at, (int)(left < MPI_CHUNK_BYTES ? left : MPI_CHUNK_BYTES), MPI_BYTE, from, 0, mpi_comm(d),
+                     MPI_STATUS_IGNORE));
+  }
+  return STATUS_OK;
+}
+
+status dist_collect(const dist *d, const void *mine, size_t bytes, void *all, size_t all_bytes) {
+  if (d->ranks == 1) {
+    REQUIRE(bytes == all_bytes, "%zu bytes were expected, there are %zu", all_bytes, bytes);
+    memcpy(all, mine, bytes);
+    return STATUS_OK;
+  }
+  uint64_t size = bytes, *sizes = NULL;
+  TRY(memory_new(&sizes, (size_t)d->ranks, sizeof *sizes, "sizes of the ranks' data"));
+  activity_wait("gather to rank 0");
+  status s = mpi_status(MPI_Allgather(&size, 1, MPI_UINT64_T, sizes, 1, MPI_UINT64_T, mpi_comm(d)), "MPI_Allgather");
+  uint64_t sum = 0, wanted = all_bytes;
+  for (int r = 0; r < d->ranks; r++) {
+    sum += sizes[r];
+  }
+  if (s == STATUS_OK) {
+    s = mpi_status(MPI_Bcast(&wanted, 1, MPI_UINT64_T, 0, mpi_comm(d)), "MPI_Bcast");
+  }
+  activity_waited();
+  if (s == STATUS_OK && sum != wanted) {
+    s = status_set(STATUS_FAILURE, __FILE__, __LINE__, "%llu bytes were expected of %d ranks, there are %llu",
+                   (unsigned long long)wanted, d->ranks, (unsigned long long)sum);
+  }
+  if (s == STATUS_OK && d->rank != 0) {
+    s = send_pieces(d, mine, size);
+  } else if (s == STATUS_OK) {
+    char *to = all;
+    memcpy(to, mine, bytes);
+    for (int r = 1; r < d->ranks && s == STATUS_OK; r++) {
+      to += sizes[r - 1];
+      s = receive_pieces(d, r, to, sizes[r]);
+    }
+  }
+  free(sizes);
+  return s;
+}
+
+status dist_alike(const dist *d, const char *what, const char *text, const char *advice) {
+  enum { SHOWN = 128 };
+  int differs;
+  char host[sizeof d->host], first[SHOWN], other[SHOWN];
+  TRY(first_that_differs(d, text, &differs, host));
+  if (differs == d->ranks) {
+    return STATUS_OK;
+  }
+  snprintf(first, sizeof first, "%s", text);
+  snprintf(other, sizeof other, "%s", text);
+  TRY_COLLECTIVE("comparison of ranks", MPI_Bcast(first, sizeof first, MPI_CHAR, 0, mpi_comm(d)));
+  TRY_COLLECTIVE("comparison of ranks", MPI_Bcast(other, sizeof other, MPI_CHAR, differs, mpi_comm(d)));
+  USER_ERROR("%s differs between ranks: rank 0 has %s, rank %d on %s has %s; %s", what, first, differs, host, other,
+             advice);
 }
 
 status dist_barrier(const dist *d) {

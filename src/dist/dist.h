@@ -13,11 +13,16 @@ typedef struct {
   int local_rank, local_ranks; /* on this host */
   int hosts;
   char host[64];
+  int part; /* 0: all ranks of the job; otherwise some of them: dist_split */
 } dist;
 
 /* One rank without MPI: what programs use that never run on several ranks. Every function below then returns at once.
  */
 void dist_single(dist *d);
+
+/* The same, for a program that starts ranks of its own: a user error that names `program` when it was itself started by
+ * mpirun or the like. */
+status dist_alone(const char *program, dist *d);
 
 /* Starts MPI and tells the log who we are. N singletons in place of an N-rank job (the launcher's environment tells
  * more tasks than MPI's world has ranks): a user error. *d is valid afterwards in any case, and dist_end must be called
@@ -50,6 +55,19 @@ status dist_all_gather(const dist *d, const double *mine, int count, double *all
 /* A user error on all ranks when `text` differs between ranks; it names `what`, the first rank that differs from rank 0
  * and its host. */
 status dist_same(const dist *d, const char *what, const char *text);
+
+/* The same for short texts, both of which are named in the message, with what to do about it. */
+status dist_alike(const dist *d, const char *what, const char *text, const char *advice);
+
+/* Collective. The ranks of `d` that give the same `color` form a part of the job; in it they are numbered in their
+ * order in `d`. All functions here then work on the part alone. local_rank, local_ranks and hosts stay those of `d`. */
+status dist_split(const dist *d, int color, dist *part);
+/* Collective over the part; harmless on what dist_split didn't make. */
+void dist_part_free(dist *part);
+
+/* Collective. The bytes of all ranks one behind the other, in order of rank, in rank 0's `all` of all_bytes bytes; a
+ * failure when they are not as many. `all` is unused elsewhere. */
+status dist_collect(const dist *d, const void *mine, size_t bytes, void *all, size_t all_bytes);
 
 status dist_barrier(const dist *d);
 

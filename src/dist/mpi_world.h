@@ -5,13 +5,12 @@
 #include <mpi.h>
 
 #include "base/activity.h"
-#include "base/status.h"
+#include "dist/dist.h"
 
 enum { MPI_CHUNK_BYTES = 1 << 30 }; /* MPI counts with int: longer messages go in pieces */
 
-/* The communicator of control messages, a duplicate of MPI_COMM_WORLD that returns errors. MPI_COMM_NULL without MPI.
- */
-MPI_Comm mpi_world(void);
+/* The communicator of control messages among these ranks; its errors are returned. MPI_COMM_NULL without MPI. */
+MPI_Comm mpi_comm(const dist *d);
 
 /* An MPI return code as a status; the message has `call` and MPI's own words. */
 status mpi_status(int code, const char *call);

@@ -33,6 +33,8 @@ static inline size_t dtype_size(dtype t) {
 
 typedef enum { STREAM_MAIN, STREAM_SIDE, STREAM_COMM, STREAM_COPY, STREAMS } stream_id;
 
+enum { ENGINE_EVENTS = 256 };
+
 typedef enum { COPY_TO_ENGINE, COPY_TO_HOST, COPY_INSIDE } copy_direction;
 
 /* Everything that changes from step to step; lives in the engine's memory so that a recorded step stays valid. */
@@ -314,6 +316,13 @@ typedef struct {
   void *weights;       /* c, what the model reads; may be master */
 } adamw_args;
 
+/* Memory of an engine's device, in bytes, as the device reports it. */
+typedef struct {
+  double total; /* that the device has */
+  double taken; /* since just before the engine was made, by this process if no other came or went; NaN: not known */
+  double fixed; /* of it: what the engine allocated for the libraries to work in when it was made */
+} device_usage;
+
 typedef struct engine engine;
 
 /* The largest shapes that will be asked for, so that scratch is allocated once. */
@@ -330,13 +339,18 @@ typedef struct {
   void (*free)(engine *e, void *p);
   size_t (*scratch_bytes)(const engine *e, const engine_limits *limits);
   status (*prepare)(engine *e, const engine_limits *limits); /* allocates the scratch */
-  /* Plans of the matrix products: which algorithm serves which shape. All three are NULL where an engine has no choice. `tune` times the shapes of a pass that the table lacks; `plans` gives
-   * the table as text (the caller frees it), `read_plans` adds such a text; `origin` names it in messages. The same table gives the same bits. */
+  /* NULL where memory is the host's. */
+  status (*memory)(engine *e, device_usage *out);
+  /* Plans of the matrix products: which algorithm serves which shape. All four are NULL where an engine has no choice.
+   * `tune` times the shapes of a pass that the table lacks; `plans` gives the table as text (the caller frees it),
+   * `used_plans` the lines of the products made so far, without what was measured; `read_plans` adds a table's text;
+   * `origin` names it in messages. The same table gives the same bits. */
   status (*tune)(engine *e, const engine_limits *limits);
   status (*plans)(engine *e, char **text);
+  status (*used_plans)(engine *e, char **text);
   status (*read_plans)(engine *e, const char *text, const char *origin);
 
-  /* Streams and events: an event is a number in [0, 64). */
+  /* Streams and events: an event is a number in [0, ENGINE_EVENTS). */
   status (*record)(engine *e, stream_id s, int event);
   status (*wait)(engine *e, stream_id s, int event);
   status (*synchronize)(engine *e); /* waits for all streams; reports what went wrong on the device */
@@ -374,7 +388,8 @@ typedef struct {
 
   /* The update. n counts elements of type s. */
   status (*add)(engine *e, stream_id s, void *sum, const void *term, int64_t n); /* sum += term: a node of the tree */
-  status (*leaf_squares)(engine *e, const void *grad, int64_t leaf, int64_t n_leaves, double *squares); /* fp64 sum of g² per leaf */
+  /* squares[i · stride] = fp64 sum of g² over leaf i. */
+  status (*leaf_squares)(engine *e, const void *grad, int64_t leaf, int64_t n_leaves, double *squares, int64_t stride);
   /* Sums squares and losses in index order in fp64; undoes the loss scale, then decides clipping and skipping; fills
    * the engine's step_result; adapts the loss scale and the watch for spikes that the engine keeps. grad_clip 0: off. */
   status (*finish_norm)(engine *e, const double *squares, int64_t n_squares, const double *losses, int64_t n_losses, double grad_clip);

@@ -1,5 +1,7 @@
 #include "engine/select.h"
 
+#include <stdlib.h>
+
 #ifdef PSANN_CUDA
 #include "cuda_engine.h"
 #endif
@@ -21,6 +23,15 @@ double engine_gpu_memory_free(int gpu) {
 #endif
 }
 
+void engine_gpu_facts(int gpu, gpu_facts *f) {
+  *f = (gpu_facts){0};
+#ifdef PSANN_CUDA
+  cuda_device_facts(gpu, f->name, sizeof f->name, &f->memory, &f->major, &f->minor);
+#else
+  (void)gpu;
+#endif
+}
+
 void engine_gpu_address(int gpu, char *text) {
   text[0] = 0;
 #ifdef PSANN_CUDA
@@ -38,9 +49,16 @@ static status resolve_device(config_device *device) {
 #ifndef PSANN_CUDA
     USER_ERROR("run.device = cuda, but this build has no CUDA engine; use cpu or auto, or build where CUDA is found");
 #endif
-    if (engine_gpus() == 0) {
-      USER_ERROR("run.device = cuda, but this machine shows no GPU; check the driver and CUDA_VISIBLE_DEVICES, or use cpu or auto");
+#ifdef PSANN_CUDA
+    /* It would change the arithmetic of fp32 products behind the program's back. */
+    const char *override = getenv("NVIDIA_TF32_OVERRIDE");
+    if (override != NULL && override[0] != 0) {
+      USER_ERROR("NVIDIA_TF32_OVERRIDE is '%s' in the environment, which changes what fp32 and tf32 mean; unset it, and choose with train.precision", override);
     }
+    if (engine_gpus() == 0) {
+      USER_ERROR("run.device = cuda, but this machine shows no GPU (%s); check the driver and CUDA_VISIBLE_DEVICES, or use cpu or auto", cuda_device_absence());
+    }
+#endif
   }
   return STATUS_OK;
 }

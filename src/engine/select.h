@@ -17,6 +17,15 @@ int engine_gpus(void);
 /* Free memory of the current engine's device in bytes; 0: not known. */
 double engine_gpu_memory_free(int gpu);
 
+typedef struct {
+  char name[256]; /* "NVIDIA H200"; "": not known */
+  double memory;  /* bytes */
+  int major, minor; /* compute capability */
+} gpu_facts;
+
+/* What a GPU is; all zero when it is not known. */
+void engine_gpu_facts(int gpu, gpu_facts *f);
+
 /* PCI address of a GPU, by which the driver's tools know it, into text (at least 32 bytes); "": not known. */
 void engine_gpu_address(int gpu, char *text);
 

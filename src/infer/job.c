@@ -17,6 +17,7 @@ static const size_t PROMPTS_LIMIT = (size_t)1 << 30;
 
 typedef struct {
   const generate_job *job;
+  const dist *d;
   generate_spec spec;
   loaded *l;
   tokenizer *t; /* NULL: the tokenizer is external */
@@ -38,10 +39,28 @@ static status add_prompt(work *w, const char *prompt) {
   return STATUS_OK;
 }
 
+/* Standard input, for one, is rank 0's alone. */
+static status share_prompts_file(work *w, const char *path, size_t *bytes) {
+  status mine = STATUS_OK;
+  if (w->d->rank == 0) {
+    mine = file_read(strcmp(path, "-") == 0 ? "/dev/stdin" : path, PROMPTS_LIMIT, &w->file_text, bytes);
+  }
+  TRY(dist_agree(w->d, mine));
+  if (w->d->ranks == 1) {
+    return STATUS_OK;
+  }
+  void *text = w->file_text;
+  size_t with_end = *bytes + 1; /* lines are cut in place, the last one at the end */
+  TRY(dist_broadcast(w->d, &text, &with_end));
+  w->file_text = text;
+  *bytes = with_end - 1;
+  return STATUS_OK;
+}
+
 static status read_prompts_file(work *w) {
   const char *path = w->job->prompts_file;
-  size_t bytes;
-  TRY(file_read(strcmp(path, "-") == 0 ? "/dev/stdin" : path, PROMPTS_LIMIT, &w->file_text, &bytes));
+  size_t bytes = 0;
+  TRY(share_prompts_file(w, path, &bytes));
   if (memchr(w->file_text, 0, bytes) != NULL) {
     USER_ERROR("%s holds zero bytes: prompts are text, one a line", path);
   }
@@ -118,10 +137,13 @@ static status show(void *context, const generate_row *row) {
 }
 
 static bool streams(const work *w) {
-  return w->n_prompts == 1 && w->job->form == WRITE_TEXT;
+  return w->d->rank == 0 && w->n_prompts == 1 && w->job->form == WRITE_TEXT;
 }
 
 static status finish_row(work *w, const generate_row *row) {
+  if (w->d->rank != 0) {
+    return STATUS_OK;
+  }
   if (streams(w)) {
     /* Also the prompt of a text that ended at once, and the line's end. */
     TRY(text_stream_show(&w->stream, row, true));
@@ -173,9 +195,7 @@ static status run_all(work *w) {
 }
 
 static status open_all(work *w) {
-  dist single;
-  dist_single(&single);
-  TRY(loaded_open(w->job->checkpoint, w->job->device, &single, &w->l));
+  TRY(loaded_open(w->job->checkpoint, w->job->device, w->job->strategy, w->d, &w->l));
   if (w->spec.context == 0) {
     w->spec.context = w->l->k->config->data.seq_len;
   }
@@ -189,10 +209,10 @@ static status open_all(work *w) {
   return STATUS_OK;
 }
 
-status generate_job_run(const generate_job *job) {
+status generate_job_run(const generate_job *job, const dist *d) {
   REQUIRE(job->batch > 0, "%" PRId64 " prompts can't be decoded together", job->batch);
   TRY(sampling_check(&job->spec.sampling));
-  work w = {.job = job, .spec = job->spec};
+  work w = {.job = job, .d = d, .spec = job->spec};
   status result = collect_prompts(&w);
   if (result == STATUS_OK) {
     result = open_all(&w);

@@ -1,6 +1,7 @@
 #include "infer/loaded.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,12 +9,13 @@
 #include "dist/transport.h"
 #include "engine/select.h"
 
-static status read_file(loaded *l, const char *path, const char *device) {
+static status read_file(loaded *l, const char *path, const char *device, const char *strategy) {
   TRY(checkpoint_open(path, true, &l->k));
   config *c = l->k->config;
   if (device != NULL) {
     TRY(config_set(c, "run", "device", device, "--device"));
   }
+  TRY(config_set(c, "parallel", "strategy", strategy != NULL ? strategy : "auto", "--strategy"));
   TRY(model_create(&c->model, NULL, &l->m));
   if (device != NULL) {
     c->train.precision = PRECISION_AUTO; /* the file's weights are fp32: any device can compute with them */
@@ -21,25 +23,44 @@ static status read_file(loaded *l, const char *path, const char *device) {
   TRY(engine_resolve(&c->run.device, &c->train.precision));
   c->parallel.transport = TRANSPORT_AUTO;
   TRY(transport_resolve(&l->d, c->run.device, engine_gpus(), &c->parallel.transport));
-  return engine_create(c->run.device, c->train.precision, l->d.local_rank, (int)c->cpu.threads, (uint64_t)c->run.seed, &l->e);
+  return engine_create(c->run.device, c->train.precision, l->d.local_rank, (int)c->cpu.threads, (uint64_t)c->run.seed,
+                       &l->e);
+}
+
+/* Without a word from the user: sharded where some rank's GPU has no room for all weights and as much again for the
+ * rest. */
+static status choose_strategy(loaded *l, config_strategy *strategy) {
+  if (*strategy != STRATEGY_AUTO) {
+    return STATUS_OK;
+  }
+  memory_plan whole = {0};
+  weight_store_plan(l->m, l->e->compute, l->e->state, 1, 1, STRATEGY_DDP, 1, false, &whole);
+  double room = l->e->host_memory ? INFINITY : engine_gpu_memory_free(l->d.local_rank);
+  int64_t short_somewhere;
+  TRY(dist_max(&l->d, 2 * plan_total(&whole) > room, &short_somewhere));
+  *strategy = short_somewhere ? STRATEGY_FULL_SHARD : STRATEGY_DDP;
+  return STATUS_OK;
 }
 
 static status fill_store(loaded *l) {
-  if (l->d.ranks > 1) {
-    TRY(transport_create(&l->d, l->k->config->parallel.transport, l->e, &l->c));
-  }
-  TRY(weight_store_create(l->m, l->e, &l->d, l->c, STRATEGY_AUTO, l->d.ranks, (uint64_t)l->k->config->run.seed, false,
+  config *c = l->k->config;
+  int shard_ranks;
+  TRY(dist_same(&l->d, "the engine", l->e->description)); /* ranks that round differently would draw different tokens */
+  TRY(choose_strategy(l, &c->parallel.strategy));
+  TRY(weight_store_shard_ranks(c->parallel.strategy, c->parallel.shard_ranks, &l->d, &shard_ranks));
+  TRY(groups_create(&l->d, shard_ranks, c->parallel.transport, l->e, &l->groups));
+  TRY(weight_store_create(l->m, l->e, &l->d, &l->groups, c->parallel.strategy, l->d.ranks, (uint64_t)c->run.seed, false,
                           &l->w));
   return checkpoint_load(l->k, l->m, l->w, false, &l->d);
 }
 
-status loaded_open(const char *path, const char *device, const dist *d, loaded **out) {
+status loaded_open(const char *path, const char *device, const char *strategy, const dist *d, loaded **out) {
   *out = NULL;
   loaded *l;
   TRY(memory_new(&l, 1, sizeof *l, "a loaded model"));
   l->d = *d;
   /* Filling is collective: no rank may enter it when another could not read its file. */
-  status result = dist_agree(&l->d, read_file(l, path, device));
+  status result = dist_agree(&l->d, read_file(l, path, device, strategy));
   if (result == STATUS_OK) {
     result = fill_store(l);
   }
@@ -58,9 +79,7 @@ void loaded_close(loaded *l) {
   if (l->w != NULL) {
     weight_store_destroy(l->w);
   }
-  if (l->c != NULL) {
-    l->c->ops->destroy(l->c);
-  }
+  groups_destroy(&l->groups);
   if (l->e != NULL) {
     l->e->ops->destroy(l->e);
   }

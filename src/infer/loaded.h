@@ -1,4 +1,4 @@
-/* A trained model out of a checkpoint, ready to compute: on one rank for generation, on all ranks for evaluation. */
+/* A trained model out of a checkpoint, ready to compute on all ranks. */
 #ifndef PSANN_INFER_LOADED_H
 #define PSANN_INFER_LOADED_H
 
@@ -13,14 +13,16 @@ typedef struct {
   checkpoint *k;
   model *m;
   engine *e;
-  collectives *c; /* NULL on one rank */
+  rank_groups groups;
   weight_store *w;
   dist d;
 } loaded;
 
 /* `path` is a checkpoint file or a run folder (the best checkpoint, when there is one). `device` is a value of
- * run.device, or NULL for the checkpoint's own. Collective over the ranks of `d`; every rank reads the file. */
-status loaded_open(const char *path, const char *device, const dist *d, loaded **out);
+ * run.device, or NULL for the checkpoint's own; `strategy` one of parallel.strategy: those that shard weights let ranks
+ * hold a model together that is too large for one. NULL or auto: whole weights on every rank where they fit, full_shard
+ * otherwise. Collective over the ranks of `d`; every rank reads the file. */
+status loaded_open(const char *path, const char *device, const char *strategy, const dist *d, loaded **out);
 void loaded_close(loaded *l);
 
 /* The tokenizer that the checkpoint carries. */

@@ -79,7 +79,7 @@ static void print_text(const measure *x) {
 
 status measure_run(const measure_job *job, const dist *d) {
   measure x = {.job = job};
-  status result = loaded_open(job->checkpoint, job->device, d, &x.l);
+  status result = loaded_open(job->checkpoint, job->device, job->strategy, d, &x.l);
   if (result == STATUS_OK) {
     result = dist_agree(d, open_store(&x));
   }

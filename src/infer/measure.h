@@ -10,10 +10,11 @@
 typedef struct {
   const char *checkpoint; /* file or run folder */
   const char *store;
-  const char *device;  /* NULL: the checkpoint's own */
-  int64_t batches;     /* spread evenly over the store; 0: all of it */
-  int64_t micro_batch; /* sequences of a batch; 0: the training's */
-  int64_t seq_len;     /* 0: the training's */
+  const char *device;   /* NULL: the checkpoint's own */
+  const char *strategy; /* NULL: auto */
+  int64_t batches;      /* spread evenly over the store; 0: all of it */
+  int64_t micro_batch;  /* sequences of a batch; 0: the training's */
+  int64_t seq_len;      /* 0: the training's */
   bool json;
 } measure_job;
 

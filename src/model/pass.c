@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/memory.h"
+#include "base/phase.h"
 
 static void *state_of(const pass_buffers *b, int block) {
   return b->states + (size_t)block * b->p.m->base->state_bytes;
@@ -107,6 +108,11 @@ status pass_forward(pass_buffers *b, weight_source *w, const int32_t *tokens, un
   return STATUS_OK;
 }
 
+status pass_grad_done(weight_source *w, int unit_index) {
+  TRY_PHASE("exchange", w->grad_done(w, unit_index));
+  return STATUS_OK;
+}
+
 static status block_backward(pass_buffers *b, weight_source *w, int block) {
   const model *m = b->p.m;
   block_call c = pass_call(b, block);
@@ -117,7 +123,7 @@ static status block_backward(pass_buffers *b, weight_source *w, int block) {
   }
   TRY(m->base->backward(&c));
   TRY(w->release(w, block + 1));
-  return w->grad_done(w, block + 1);
+  return pass_grad_done(w, block + 1);
 }
 
 status pass_backward(pass_buffers *b, weight_source *w, const int32_t *tokens, const int32_t *order) {
@@ -130,5 +136,5 @@ status pass_backward(pass_buffers *b, weight_source *w, const int32_t *tokens, c
   TRY(w->grad(w, 0, &grad));
   ENGINE(p->e, embed_backward, .B = p->B, .T = p->T, .D = c->d_model, .V = c->vocab_size, .tokens = tokens,
          .order = order, .dx = p->dx, .dweight = grad);
-  return w->grad_done(w, 0);
+  return pass_grad_done(w, 0);
 }

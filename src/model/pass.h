@@ -26,4 +26,7 @@ status pass_forward(pass_buffers *b, weight_source *w, const int32_t *tokens, un
 /* Backward of blocks and embedding; p.dx holds the gradient of x[L]. `tokens`, `order`: as in model_batch. */
 status pass_backward(pass_buffers *b, weight_source *w, const int32_t *tokens, const int32_t *order);
 
+/* The unit's gradient goes to the weight store, which may start its exchange. */
+status pass_grad_done(weight_source *w, int unit_index);
+
 #endif

@@ -32,6 +32,16 @@ void plan_add(memory_plan *p, const char *what, double bytes) {
   p->rows[PLAN_ROWS - 1].bytes += bytes;
 }
 
+void plan_set(memory_plan *p, const char *what, double bytes) {
+  for (int i = 0; i < p->n_rows; i++) {
+    if (strcmp(p->rows[i].what, what) == 0) {
+      p->rows[i].bytes = bytes;
+      return;
+    }
+  }
+  plan_add(p, what, bytes);
+}
+
 double plan_total(const memory_plan *p) {
   double total = 0;
   for (int i = 0; i < p->n_rows; i++) {

@@ -8,7 +8,7 @@
  * (the lookup of the embedding is not counted). Forward only: a third. */
 double plan_flop_per_token(const model *m, int64_t T);
 
-enum { PLAN_ROWS = 16 };
+enum { PLAN_ROWS = 24 };
 
 typedef struct {
   const char *what;
@@ -21,6 +21,8 @@ typedef struct {
 } memory_plan;
 
 void plan_add(memory_plan *p, const char *what, double bytes);
+/* Replaces the row, or adds it. */
+void plan_set(memory_plan *p, const char *what, double bytes);
 double plan_total(const memory_plan *p);
 
 /* Prints the table through log_line. */

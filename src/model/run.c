@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "base/memory.h"
+#include "base/phase.h"
 #include "model/pass.h"
 
 struct model_run {
@@ -75,15 +76,16 @@ static status head_backward(model_run *r, weight_source *w, const unit_weights *
          .loss = loss, .dx = p->dn, .dweight = c.grad);
   TRY(norm_part_backward(&c, &r->b.final, c.x, p->dn, NULL, p->dx));
   TRY(w->release(w, unit_index));
-  return w->grad_done(w, unit_index);
+  return pass_grad_done(w, unit_index);
 }
 
 status model_train(model_run *r, weight_source *w, const model_batch *batch, double *loss) {
   REQUIRE(r->spec.training, "model_train on a pass that was made for evaluation");
   unit_weights head;
-  TRY(pass_forward(&r->b, w, batch->tokens, &head));
-  TRY(head_backward(r, w, &head, batch->labels, loss));
-  return pass_backward(&r->b, w, batch->tokens, batch->order);
+  TRY_PHASE("forward", pass_forward(&r->b, w, batch->tokens, &head));
+  TRY_PHASE("head", head_backward(r, w, &head, batch->labels, loss));
+  TRY_PHASE("backward", pass_backward(&r->b, w, batch->tokens, batch->order));
+  return STATUS_OK;
 }
 
 /* Forward without dropout, also on a pass that can train. */

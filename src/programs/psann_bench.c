@@ -1,8 +1,13 @@
 /* Measures what the programs do on this machine: psann_bench COMMAND, alone or under mpirun. */
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "base/log.h"
+#include "bench/bundle.h"
+#include "bench/exchange.h"
 #include "bench/throughput.h"
+#include "bench/validate.h"
 #include "dist/dist.h"
 #include "report/version.h"
 
@@ -10,6 +15,9 @@ static const char usage[] =
     "usage: [mpirun -np N] psann_bench COMMAND [options]\n"
     "\n"
     "  throughput    speed, MFU, memory and power of training and of forward alone, for the bench models\n"
+    "  exchange      how fast ranks exchange buffers\n"
+    "  validate      the validation steps, each with a threshold (starts ranks itself: not under mpirun)\n"
+    "  aggregate     gathers the figures of validation reports\n"
     "\n"
     "  psann_bench COMMAND --help    options of a command\n"
     "  psann_bench --version         what this build is\n";
@@ -34,10 +42,41 @@ static status command_throughput(int argc, char **argv, const dist *d) {
   return s;
 }
 
+static status command_exchange(int argc, char **argv, const dist *d) {
+  exchange_job job;
+  const char *print;
+  TRY(exchange_arguments(argc, argv, &job, &print));
+  if (print != NULL) {
+    show(d, print);
+    return STATUS_OK;
+  }
+  return exchange_run(&job, d);
+}
+
 static const struct {
   const char *name;
   status (*run)(int argc, char **argv, const dist *d);
-} commands[] = {{"throughput", command_throughput}};
+} commands[] = {{"throughput", command_throughput}, {"exchange", command_exchange}};
+
+/* Commands of one process, which never start MPI: what they start does. */
+static const struct {
+  const char *name;
+  status (*run)(int argc, char **argv, const char **print);
+} alone[] = {{"validate", validate_command}, {"aggregate", bundle_command}};
+
+/* *done: it was one of those. */
+static status run_alone(int argc, char **argv, bool *done) {
+  *done = false;
+  for (size_t i = 0; argc > 1 && i < sizeof alone / sizeof *alone; i++) {
+    if (strcmp(argv[1], alone[i].name) == 0) {
+      const char *print = NULL;
+      *done = true;
+      TRY(alone[i].run(argc, argv, &print));
+      printf("%s", print != NULL ? print : "");
+    }
+  }
+  return STATUS_OK;
+}
 
 static status run(int argc, char **argv, const dist *d) {
   const char *name = argc < 2 ? "" : argv[1];
@@ -55,14 +94,22 @@ static status run(int argc, char **argv, const dist *d) {
     }
   }
   if (argc < 2) {
-    USER_ERROR("no command is given; choose throughput (psann_bench --help)");
+    USER_ERROR("no command is given; choose throughput, exchange, validate or aggregate (psann_bench --help)");
   }
-  USER_ERROR("there is no command '%s'; choose throughput (psann_bench --help)", name);
+  USER_ERROR("there is no command '%s'; choose throughput, exchange, validate or aggregate (psann_bench --help)", name);
 }
 
 int main(int argc, char **argv) {
   dist d;
-  status s = dist_start(&argc, &argv, &d);
+  bool done;
+  status s = run_alone(argc, argv, &done);
+  if (done) {
+    if (s != STATUS_OK) {
+      log_error("%s", status_message());
+    }
+    return s;
+  }
+  s = dist_start(&argc, &argv, &d);
   if (s == STATUS_OK) {
     s = run(argc, argv, &d);
   }

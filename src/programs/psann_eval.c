@@ -24,14 +24,20 @@ static const char USAGE[] =
     "  --seq-len N      tokens of a sequence (the training's)\n"
     "  --json           print one JSON object\n"
     "  --device D       auto, cpu, cuda (the checkpoint's run.device)\n"
+    "  --strategy S     how several ranks hold the weights: ddp (all on each), full_shard (together); auto: as they "
+    "fit (auto)\n"
     "  --help, --version\n";
 
 /* The letters are names within this file; only the long forms are options. */
-static const struct option OPTIONS[] = {
-    {"batches", required_argument, NULL, 'b'}, {"micro-batch", required_argument, NULL, 'm'},
-    {"seq-len", required_argument, NULL, 't'}, {"json", no_argument, NULL, 'j'},
-    {"device", required_argument, NULL, 'd'},  {"help", no_argument, NULL, 'h'},
-    {"version", no_argument, NULL, 'v'},       {NULL, 0, NULL, 0}};
+static const struct option OPTIONS[] = {{"batches", required_argument, NULL, 'b'},
+                                        {"micro-batch", required_argument, NULL, 'm'},
+                                        {"seq-len", required_argument, NULL, 't'},
+                                        {"json", no_argument, NULL, 'j'},
+                                        {"device", required_argument, NULL, 'd'},
+                                        {"strategy", required_argument, NULL, 's'},
+                                        {"help", no_argument, NULL, 'h'},
+                                        {"version", no_argument, NULL, 'v'},
+                                        {NULL, 0, NULL, 0}};
 
 /* Sets what an option says; *print is what to print instead of working. */
 static status set_option(measure_job *job, int option, const char **print) {
@@ -47,6 +53,9 @@ static status set_option(measure_job *job, int option, const char **print) {
       return STATUS_OK;
     case 'd':
       job->device = optarg;
+      return STATUS_OK;
+    case 's':
+      job->strategy = optarg;
       return STATUS_OK;
     default:
       *print = option == 'v' ? version_text() : USAGE;

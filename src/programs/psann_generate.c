@@ -4,13 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/log.h"
 #include "infer/arguments.h"
 #include "infer/job.h"
 #include "report/version.h"
 
 static const char USAGE[] =
-    "usage: psann_generate CHECKPOINT [PROMPT…] [option…]\n"
+    "usage: [mpirun -np N] psann_generate CHECKPOINT [PROMPT…] [option…]\n"
     "\n"
     "Continues each PROMPT with the model in CHECKPOINT: a checkpoint file, or a run folder (its best checkpoint, "
     "otherwise\n"
@@ -33,6 +32,10 @@ static const char USAGE[] =
     "  --tokens                 print the new token ids in place of text, a line a prompt\n"
     "  --json                   print a JSON object a line: index, prompt, text, prompt_tokens, tokens, end\n"
     "  --device D               auto, cpu, cuda (the checkpoint's run.device)\n"
+    "  --strategy S             how several ranks hold the weights: ddp (all on each), full_shard (together, for "
+    "models too large "
+    "for one);\n"
+    "                           auto: as they fit (auto)\n"
     "  --help, --version\n";
 
 /* The letters are names within this file; only the long forms are options. */
@@ -50,6 +53,7 @@ static const struct option OPTIONS[] = {{"prompts", required_argument, NULL, 'f'
                                         {"tokens", no_argument, NULL, 'o'},
                                         {"json", no_argument, NULL, 'j'},
                                         {"device", required_argument, NULL, 'd'},
+                                        {"strategy", required_argument, NULL, 'S'},
                                         {"help", no_argument, NULL, 'h'},
                                         {"version", no_argument, NULL, 'v'},
                                         {NULL, 0, NULL, 0}};
@@ -95,6 +99,9 @@ static status set_option(generate_job *job, int option, const char **print) {
     case 'd':
       job->device = optarg;
       return STATUS_OK;
+    case 'S':
+      job->strategy = optarg;
+      return STATUS_OK;
     default:
       *print = option == 'v' ? version_text() : USAGE;
       return STATUS_OK;
@@ -122,16 +129,18 @@ static status read_arguments(int argc, char **argv, generate_job *job, const cha
 }
 
 int main(int argc, char **argv) {
+  dist d;
   generate_job job = generate_job_default();
   const char *print = NULL;
-  status result = read_arguments(argc, argv, &job, &print);
-  if (result == STATUS_OK && print != NULL) {
+  status result = dist_start(&argc, &argv, &d);
+  if (result == STATUS_OK) {
+    result = read_arguments(argc, argv, &job, &print);
+  }
+  if (result == STATUS_OK && print != NULL && d.rank == 0) {
     printf("%s%s", print, print[strlen(print) - 1] == '\n' ? "" : "\n");
-  } else if (result == STATUS_OK) {
-    result = generate_job_run(&job);
+  } else if (result == STATUS_OK && print == NULL) {
+    result = generate_job_run(&job, &d);
   }
-  if (result != STATUS_OK) {
-    log_error("%s", status_message());
-  }
+  dist_end(&d, result);
   return result;
 }

@@ -83,6 +83,7 @@ static void apply_control_groups(system_facts *f) {
 
 void system_read(system_facts *f) {
   memset(f, 0, sizeof *f);
+  clock_utc(f->read_at);
   file_value("/proc/cpuinfo", "model name", ':', f->cpu, sizeof f->cpu);
   struct utsname u;
   bool known = uname(&u) == 0;
@@ -111,9 +112,8 @@ static cJSON *command_line(int argc, char **argv) {
 }
 
 struct cJSON *system_object(const system_facts *f, const dist *d, const char *engine, int argc, char **argv) {
-  char started[32];
   cJSON *o = cJSON_CreateObject();
-  cJSON_AddStringToObject(o, "started", clock_utc(started));
+  cJSON_AddStringToObject(o, "started", f->read_at);
   cJSON_AddItemToObject(o, "command", command_line(argc, argv));
   cJSON_AddStringToObject(o, "host", d->host);
   cJSON_AddNumberToObject(o, "ranks", d->ranks);
@@ -125,6 +125,10 @@ struct cJSON *system_object(const system_facts *f, const dist *d, const char *en
   cJSON_AddNumberToObject(o, "cores", f->machine_cores);
   cJSON_AddNumberToObject(o, "memory_bytes", f->memory_total);
   cJSON_AddNumberToObject(o, "memory_available_bytes", f->memory_available);
+  if (f->memory_reported > 0) {
+    cJSON_AddNumberToObject(o, "gpu_memory_planned_bytes", f->memory_planned);
+    cJSON_AddNumberToObject(o, "gpu_memory_reported_bytes", f->memory_reported);
+  }
   cJSON_AddStringToObject(o, "os", f->os);
   cJSON_AddStringToObject(o, "version", version_number());
   cJSON_AddStringToObject(o, "commit", version_commit());

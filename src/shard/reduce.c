@@ -3,46 +3,88 @@
 #include <stdlib.h>
 
 #include "base/memory.h"
+#include "shard/held.h"
 #include "shard/tree.h"
 
-int64_t partition_start(int64_t count, int ranks, int rank) {
-  return count * rank / ranks;
+static int shard_ranks(const reduction *r) {
+  return r->g == NULL ? 1 : r->g->shard.ranks;
 }
 
-double reduction_bytes(const model *m, int64_t micro_batches) {
-  return (double)sizeof(double) * ((double)m->n_units * UNIT_LEAVES + (double)micro_batches);
+static int replicas(const reduction *r) {
+  return r->g == NULL ? 1 : r->g->replicas.ranks;
 }
 
-static status fill(reduction *r) {
-  int ranks = r->d->ranks;
-  size_t starts = (size_t)ranks + 1;
-  TRY(memory_new(&r->batches, starts, sizeof *r->batches, "micro-batches of the ranks"));
-  TRY(memory_new(&r->leaves, starts, sizeof *r->leaves, "leaves of the ranks"));
-  TRY(memory_new(&r->slices, starts * (size_t)r->m->n_units, sizeof *r->slices, "slices of the ranks"));
-  for (int rank = 0; rank <= ranks; rank++) {
-    r->batches[rank] = partition_start(r->micro_batches, ranks, rank);
-    r->leaves[rank] = partition_start(UNIT_LEAVES, ranks, rank);
-    for (int u = 0; u < r->m->n_units; u++) {
-      r->slices[(size_t)u * starts + (size_t)rank] = r->leaves[rank] * r->m->units[u].leaf;
-    }
+static collectives *in_shard(const reduction *r) {
+  return r->g == NULL ? NULL : r->g->in_shard;
+}
+
+/* Life. */
+
+static int64_t rounds_of(int ranks, int64_t micro_batches) {
+  return (micro_batches + ranks - 1) / ranks;
+}
+
+static int64_t losses_of(int ranks, bool rounds, int64_t micro_batches) {
+  return rounds ? rounds_of(ranks, micro_batches) * ranks : micro_batches;
+}
+
+double reduction_bytes(const model *m, int ranks, bool rounds, int64_t micro_batches) {
+  return (double)sizeof(double) * ((double)m->n_units * UNIT_LEAVES + (double)losses_of(ranks, rounds, micro_batches));
+}
+
+double reduction_exchange_bytes(const model *m, dtype state, int ranks) {
+  if (ranks == 1) {
+    return 0;
   }
-  size_t squares = (size_t)r->m->n_units * UNIT_LEAVES * sizeof(double);
-  TRY(r->e->ops->alloc(r->e, squares, "squared norms", (void **)&r->squares));
-  TRY(r->e->ops->alloc(r->e, (size_t)r->micro_batches * sizeof(double), "losses", (void **)&r->losses));
+  double leaf = (double)(layout_largest_unit(m) / UNIT_LEAVES);
+  return (double)ranks * (double)layout_most_leaves(ranks) * leaf * (double)dtype_size(state);
+}
+
+static status new_starts(int ranks, int64_t **out) {
+  return memory_new(out, (size_t)ranks + 1, sizeof **out, "places of the ranks");
+}
+
+static status fill_starts(reduction *r) {
+  int ranks = shard_ranks(r);
+  TRY(new_starts(replicas(r), &r->sub_slices));
+  TRY(new_starts(replicas(r), &r->shards));
+  TRY(new_starts(ranks, &r->blocks));
+  TRY(new_starts(ranks, &r->ones));
+  TRY(new_starts(ranks, &r->square_starts));
+  for (int i = 0; i <= replicas(r); i++) {
+    r->shards[i] = (int64_t)i * ranks;
+  }
+  for (int i = 0; i <= ranks; i++) {
+    r->blocks[i] = partition_start(r->micro_batches, ranks, i);
+    r->ones[i] = i;
+    r->square_starts[i] = r->l->leaves[i] * r->l->m->n_units;
+  }
   return STATUS_OK;
 }
 
-status reduction_create(const model *m, engine *e, const dist *d, collectives *c, int64_t micro_batches,
+static status fill(reduction *r) {
+  const model *m = r->l->m;
+  size_t squares = (size_t)m->n_units * UNIT_LEAVES * sizeof(double);
+  size_t losses = (size_t)losses_of(r->ranks, r->rounds, r->micro_batches) * sizeof(double);
+  TRY(fill_starts(r));
+  TRY(r->e->ops->alloc(r->e, squares, "squared norms", (void **)&r->squares));
+  TRY(r->e->ops->alloc(r->e, losses, "losses", (void **)&r->losses));
+  size_t parts = (size_t)reduction_exchange_bytes(m, r->e->state, shard_ranks(r));
+  return parts == 0 ? STATUS_OK : r->e->ops->alloc(r->e, parts, "gradient exchange", &r->parts);
+}
+
+status reduction_create(const layout *l, engine *e, const rank_groups *g, bool rounds, int64_t micro_batches,
                         reduction **out) {
   *out = NULL;
-  REQUIRE(d->ranks == 1 || c != NULL, "%d ranks need collectives", d->ranks);
   reduction *r;
   TRY(memory_new(&r, 1, sizeof *r, "reduction"));
-  r->m = m;
+  r->l = l;
   r->e = e;
-  r->d = d;
-  r->c = d->ranks > 1 ? c : NULL;
+  r->g = g;
+  r->rounds = rounds;
   r->micro_batches = micro_batches;
+  r->ranks = shard_ranks(r) * replicas(r);
+  r->rank = g == NULL ? 0 : g->replicas.rank * g->shard.ranks + g->shard.rank;
   status s = fill(r);
   if (s != STATUS_OK) {
     reduction_destroy(r);
@@ -56,38 +98,49 @@ void reduction_destroy(reduction *r) {
   if (r == NULL) {
     return;
   }
-  if (r->squares != NULL) {
-    r->e->ops->free(r->e, r->squares);
-  }
-  if (r->losses != NULL) {
-    r->e->ops->free(r->e, r->losses);
-  }
-  free(r->batches);
-  free(r->leaves);
-  free(r->slices);
+  held_release(r->e, r->squares);
+  held_release(r->e, r->losses);
+  held_release(r->e, r->parts);
+  free(r->sub_slices);
+  free(r->shards);
+  free(r->blocks);
+  free(r->ones);
+  free(r->square_starts);
   free(r);
 }
 
-const int64_t *reduction_slices(const reduction *r, int unit_index) {
-  return r->slices + (size_t)unit_index * ((size_t)r->d->ranks + 1);
+/* Who computes what. */
+
+int64_t reduction_local(const reduction *r) {
+  if (r->rounds) {
+    return rounds_of(r->ranks, r->micro_batches);
+  }
+  return partition_start(r->micro_batches, r->ranks, r->rank + 1) -
+         partition_start(r->micro_batches, r->ranks, r->rank);
 }
 
-int64_t reduction_own_first(const reduction *r, int unit_index) {
-  return reduction_slices(r, unit_index)[r->d->rank];
+int64_t reduction_micro_batch(const reduction *r, int64_t j) {
+  return r->rounds ? j * r->ranks + r->rank : partition_start(r->micro_batches, r->ranks, r->rank) + j;
 }
 
-int64_t reduction_own_count(const reduction *r, int unit_index) {
-  const int64_t *slices = reduction_slices(r, unit_index) + r->d->rank;
-  return slices[1] - slices[0];
+int64_t reduction_local_most(int ranks, bool rounds, int64_t micro_batches) {
+  (void)rounds; /* the last round is for nothing where a block is shorter */
+  return rounds_of(ranks, micro_batches);
 }
 
-status reduction_start(reduction *r, int unit_index, const void *grad, void *parts) {
-  return r->c->ops->all_to_all(r->c, grad, r->e->state, reduction_slices(r, unit_index), parts);
+/* Ranks of this shard whose part counts, and shards that have one. In blocks all do. */
+static int parts_in_shard(const reduction *r, int64_t round) {
+  int64_t left = r->micro_batches - round * r->ranks - (int64_t)r->g->replicas.rank * shard_ranks(r);
+  int64_t most = shard_ranks(r);
+  return !r->rounds || left > most ? (int)most : left < 0 ? 0 : (int)left;
 }
 
-status reduction_wait(reduction *r) {
-  return r->c == NULL ? STATUS_OK : r->c->ops->wait(r->c);
+static int shards_with_parts(const reduction *r, int64_t round) {
+  int64_t left = (r->micro_batches - round * r->ranks + shard_ranks(r) - 1) / shard_ranks(r);
+  return !r->rounds || left > replicas(r) ? replicas(r) : (int)left;
 }
+
+/* The sum over ranks. */
 
 typedef struct {
   engine *e;
@@ -99,37 +152,133 @@ typedef struct {
 static int add_part(void *context, int64_t to, int64_t from) {
   part_sum *p = context;
   int64_t bytes = p->count * (int64_t)dtype_size(p->e->state);
-  return p->e->ops->add(p->e, STREAM_MAIN, p->parts + p->at[to] * bytes, p->parts + p->at[from] * bytes, p->count);
+  return p->e->ops->add(p->e, STREAM_COMM, p->parts + p->at[to] * bytes, p->parts + p->at[from] * bytes, p->count);
 }
 
-status reduction_sum(reduction *r, int unit_index, void *parts, void *sum) {
-  part_sum p = {.e = r->e, .parts = parts, .count = reduction_own_count(r, unit_index)};
-  if (p.count == 0) {
+/* The first n of the parts, `count` elements each, in tree order. They are used up. */
+static status sum_parts(reduction *r, int n, int64_t count, void *sum) {
+  part_sum p = {.e = r->e, .parts = r->parts, .count = count};
+  if (count == 0 || n == 0) {
     return STATUS_OK;
   }
-  for (int rank = 0; rank < r->d->ranks; rank++) {
+  for (int rank = 0; rank < n; rank++) {
     p.at[tree_slot(rank)] = rank;
-    TRY(tree_merges(rank, r->d->ranks, add_part, &p));
+    TRY(tree_merges(rank, n, add_part, &p));
   }
-  return r->e->ops->copy(r->e, STREAM_MAIN, COPY_INSIDE, sum, parts, (size_t)p.count * dtype_size(r->e->state));
+  return r->e->ops->copy(r->e, STREAM_COMM, COPY_INSIDE, sum, r->parts, (size_t)count * dtype_size(r->e->state));
 }
 
-status reduction_squares(reduction *r, int unit_index, const void *own) {
-  double *squares = r->squares + (size_t)unit_index * UNIT_LEAVES;
-  int64_t first = r->leaves[r->d->rank], count = r->leaves[r->d->rank + 1] - first;
-  if (count > 0) {
-    TRY(r->e->ops->leaf_squares(r->e, own, r->m->units[unit_index].leaf, count, squares + first));
+static status completed(collectives *c) {
+  return c->stream_ordered ? STATUS_OK : c->ops->wait(c);
+}
+
+/* Whether an exchange among these ranks, of which so many have a part, makes the sum as well. */
+static bool sums_pairs(const collectives *c, int parts) {
+  return c->ops->reduce_pair != NULL && c->d->ranks == 2 && parts == 2;
+}
+
+/* The slice's sums of all shards: each replica adds its part of the slice and hands it round. */
+static status sum_over_replicas(reduction *r, int unit_index, int64_t round, void *sum) {
+  collectives *c = r->g->in_replicas;
+  int own = r->g->replicas.rank, n = replicas(r);
+  int64_t leaf = r->l->m->units[unit_index].leaf, leaves = layout_count(r->l, unit_index) / leaf;
+  for (int i = 0; i <= n; i++) {
+    r->sub_slices[i] = partition_start(leaves, n, i) * leaf;
   }
-  return r->c == NULL ? STATUS_OK : r->c->ops->all_gather(r->c, squares, DTYPE_F64, r->leaves);
+  char *place = (char *)sum + (size_t)r->sub_slices[own] * dtype_size(r->e->state);
+  TRY(c->ops->all_to_all(c, sum, r->e->state, r->sub_slices, r->parts));
+  TRY(completed(c));
+  TRY(sum_parts(r, shards_with_parts(r, round), r->sub_slices[own + 1] - r->sub_slices[own], place));
+  TRY(c->ops->all_gather(c, place, sum, r->e->state, r->sub_slices));
+  return completed(c);
+}
+
+status reduction_settle(reduction *r) {
+  if (!r->busy) {
+    return STATUS_OK;
+  }
+  const reduce_call call = r->under_way;
+  r->busy = false;
+  TRY(completed(in_shard(r)));
+  if (!r->summed) {
+    TRY(sum_parts(r, parts_in_shard(r, call.round), layout_count(r->l, call.unit_index), call.sum));
+  }
+  if (replicas(r) > 1) {
+    TRY(sum_over_replicas(r, call.unit_index, call.round, call.sum));
+  }
+  return call.then == NULL ? STATUS_OK : call.then(call.context, call.unit_index, call.round);
+}
+
+status reduction_start(reduction *r, const reduce_call *call) {
+  collectives *c = in_shard(r);
+  REQUIRE(c != NULL, "one rank has nothing to exchange");
+  TRY(reduction_settle(r));
+  const int64_t *slices = layout_slices(r->l, call->unit_index);
+  r->summed = sums_pairs(c, parts_in_shard(r, call->round));
+  TRY(r->summed ? c->ops->reduce_pair(c, call->grad, r->e->state, slices, call->sum)
+                : c->ops->all_to_all(c, call->grad, r->e->state, slices, r->parts));
+  if (call->sent >= 0) {
+    TRY(r->e->ops->record(r->e, STREAM_COMM, call->sent));
+  }
+  r->under_way = *call;
+  r->busy = true;
+  return c->stream_ordered ? reduction_settle(r) : STATUS_OK;
+}
+
+status reduction_wait(reduction *r) {
+  TRY(reduction_settle(r));
+  if (in_shard(r) != NULL) {
+    TRY(in_shard(r)->ops->wait(in_shard(r)));
+  }
+  return replicas(r) == 1 ? STATUS_OK : r->g->in_replicas->ops->wait(r->g->in_replicas);
+}
+
+/* Norms and losses. */
+
+status reduction_squares(reduction *r, int unit_index, const void *own) {
+  int64_t first = r->l->leaves[r->l->rank], count = r->l->leaves[r->l->rank + 1] - first, units = r->l->m->n_units;
+  return count == 0 ? STATUS_OK
+                    : r->e->ops->leaf_squares(r->e, own, r->l->m->units[unit_index].leaf, count,
+                                              r->squares + first * units + unit_index, units);
+}
+
+/* Rank i's doubles stand at [starts[i], starts[i + 1]) of `values`; afterwards all ranks of the group have all. */
+static status gather_doubles(collectives *c, double *values, const int64_t *starts) {
+  return c->ops->all_gather(c, values + starts[c->d->rank], values, DTYPE_F64, starts);
+}
+
+static status copy_losses(reduction *r, int64_t to, const double *losses, int64_t n) {
+  return r->e->ops->copy(r->e, STREAM_MAIN, COPY_INSIDE, r->losses + to, losses, (size_t)n * sizeof *losses);
+}
+
+static status gather_losses(reduction *r, const double *losses) {
+  int64_t local = reduction_local(r);
+  if (!r->rounds) {
+    TRY(copy_losses(r, reduction_micro_batch(r, 0), losses, local));
+    return in_shard(r) == NULL ? STATUS_OK : gather_doubles(in_shard(r), r->losses, r->blocks);
+  }
+  for (int64_t j = 0; j < local; j++) {
+    TRY(copy_losses(r, reduction_micro_batch(r, j), losses + j, 1));
+  }
+  for (int64_t j = 0; j < local; j++) { /* first inside the shards, whose ranks' losses are neighbours */
+    TRY(gather_doubles(in_shard(r), r->losses + j * r->ranks + r->g->replicas.rank * shard_ranks(r), r->ones));
+  }
+  if (replicas(r) == 1) {
+    return STATUS_OK;
+  }
+  TRY(completed(in_shard(r)));
+  for (int64_t j = 0; j < local; j++) {
+    TRY(gather_doubles(r->g->in_replicas, r->losses + j * r->ranks, r->shards));
+  }
+  return STATUS_OK;
 }
 
 status reduction_finish(reduction *r, const double *losses, double grad_clip) {
-  int64_t first = r->batches[r->d->rank], count = r->batches[r->d->rank + 1] - first;
-  TRY(r->e->ops->copy(r->e, STREAM_MAIN, COPY_INSIDE, r->losses + first, losses, (size_t)count * sizeof *losses));
-  if (r->c != NULL) {
-    TRY(r->c->ops->all_gather(r->c, r->losses, DTYPE_F64, r->batches));
-    TRY(r->c->ops->wait(r->c));
+  TRY(gather_losses(r, losses));
+  if (in_shard(r) != NULL) {
+    TRY(gather_doubles(in_shard(r), r->squares, r->square_starts));
   }
-  return r->e->ops->finish_norm(r->e, r->squares, (int64_t)r->m->n_units * UNIT_LEAVES, r->losses, r->micro_batches,
+  TRY(reduction_wait(r));
+  return r->e->ops->finish_norm(r->e, r->squares, (int64_t)r->l->m->n_units * UNIT_LEAVES, r->losses, r->micro_batches,
                                 grad_clip);
 }

@@ -1,52 +1,72 @@
-/* What all strategies share: who computes which micro-batches and owns which leaves, the sum over ranks in tree order,
- * squared norms and losses of the whole job. Nothing here knows where weights and moments live.
+/* The sum over ranks in tree order, squared norms and losses of the whole job. Nothing here knows where weights and
+ * moments live.
+ *
+ * Who computes which micro-batches: in blocks, rank r takes n/R neighbouring ones and sums them before anything
+ * travels; in rounds, it takes number j·R + r in round j, and each round is summed over the ranks. Both walk the same
+ * tree (shard/tree.h). In the last round some ranks may have none left: they compute one for nothing, since exchanges
+ * are collective, and it is left out of the sum.
  */
 #ifndef PSANN_SHARD_REDUCE_H
 #define PSANN_SHARD_REDUCE_H
 
-#include "dist/collectives.h"
-#include "model/model.h"
+#include "dist/groups.h"
+#include "shard/layout.h"
 
-/* First of `count` things of rank `rank` when they are dealt out in contiguous blocks, as even as possible;
- * partition_start(count, ranks, ranks) is count. */
-int64_t partition_start(int64_t count, int ranks, int rank);
+/* The sum of one unit's gradient over the ranks. */
+typedef struct {
+  int unit_index;
+  int64_t round;    /* in rounds: which */
+  const void *grad; /* s (unit.count) of this rank; stays as it is until `sent` */
+  void *sum;        /* s (own slice) out; may be its place in grad */
+  int sent;         /* event that STREAM_COMM records once grad has been read; −1: none */
+  /* What follows on STREAM_COMM when the sum is there; NULL: nothing. */
+  status (*then)(void *context, int unit_index, int64_t round);
+  void *context;
+} reduce_call;
 
 typedef struct {
-  const model *m;
+  const layout *l;
   engine *e;
-  const dist *d;
-  collectives *c; /* NULL on one rank */
+  const rank_groups *g; /* NULL: one rank */
+  bool rounds;
+  int rank, ranks; /* of the job */
   int64_t micro_batches;
-  int64_t *batches; /* (ranks + 1) first micro-batch of each rank */
-  int64_t *leaves;  /* (ranks + 1) first leaf of each rank */
-  int64_t *slices;  /* (n_units, ranks + 1) the same in elements of each unit */
-  double *squares;  /* engine memory (n_units, UNIT_LEAVES) */
-  double *losses;   /* engine memory (micro_batches) */
+  double *squares; /* engine memory (UNIT_LEAVES, n_units) */
+  double *losses;  /* engine memory, one a micro-batch, those for nothing included */
+  void *parts;     /* s: a unit's slice of every rank of the shard */
+  /* First elements of the ranks' or replicas' places, as collectives take them. */
+  int64_t *sub_slices;    /* (replicas + 1) in a slice */
+  int64_t *shards;        /* (replicas + 1) in the losses of a round */
+  int64_t *blocks, *ones; /* (shard.ranks + 1) in the losses of blocks, of a shard's round */
+  int64_t *square_starts; /* (shard.ranks + 1) in the squares */
+  reduce_call under_way;  /* exchange that was started, its sum not */
+  bool busy;
+  bool summed; /* by the exchange itself */
 } reduction;
 
-status reduction_create(const model *m, engine *e, const dist *d, collectives *c, int64_t micro_batches,
+status reduction_create(const layout *l, engine *e, const rank_groups *g, bool rounds, int64_t micro_batches,
                         reduction **out);
 void reduction_destroy(reduction *r);
-/* Engine memory that reduction_create takes. */
-double reduction_bytes(const model *m, int64_t micro_batches);
+/* Engine memory that reduction_create takes for norms and losses, and for the exchange. */
+double reduction_bytes(const model *m, int ranks, bool rounds, int64_t micro_batches);
+double reduction_exchange_bytes(const model *m, dtype state, int shard_ranks);
 
-/* The slices of a unit, for collectives. */
-const int64_t *reduction_slices(const reduction *r, int unit_index);
-/* First element and length of this rank's slice of a unit. */
-int64_t reduction_own_first(const reduction *r, int unit_index);
-int64_t reduction_own_count(const reduction *r, int unit_index);
+/* Micro-batches that this rank computes, and which of the step's the j-th is; ≥ n: one that is left out. */
+int64_t reduction_local(const reduction *r);
+int64_t reduction_micro_batch(const reduction *r, int64_t j);
+/* Of the rank that has the most. */
+int64_t reduction_local_most(int ranks, bool rounds, int64_t micro_batches);
 
-/* Starts the exchange of a unit's gradient (state type, unit.count elements): parts becomes (ranks, own slice). */
-status reduction_start(reduction *r, int unit_index, const void *grad, void *parts);
-/* Completes all exchanges that were started. */
+/* Starts a sum; at most one is under way, so the one before it is completed first. */
+status reduction_start(reduction *r, const reduce_call *call);
+/* Completes the sum that is under way, if there is one, as far as STREAM_COMM is concerned. */
+status reduction_settle(reduction *r);
+/* Completes everything: STREAM_MAIN sees all sums, and what followed them. */
 status reduction_wait(reduction *r);
-/* Sums the parts over ranks in tree order into `sum` (own slice). parts is used up. */
-status reduction_sum(reduction *r, int unit_index, void *parts, void *sum);
-/* Squared norms of this rank's leaves; `own` is the summed gradient of its slice. On several ranks it starts their
- * exchange. */
+/* Squared norms of this rank's leaves; `own` is the summed gradient of its slice. */
 status reduction_squares(reduction *r, int unit_index, const void *own);
-/* losses: engine memory, this rank's micro-batches. Completes all exchanges, gathers the losses and lets the engine
- * decide on clipping and skipping. */
+/* losses: engine memory, this rank's micro-batches. Gathers squared norms and losses and lets the engine decide on
+ * clipping and skipping. */
 status reduction_finish(reduction *r, const double *losses, double grad_clip);
 
 #endif

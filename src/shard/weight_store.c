@@ -3,9 +3,41 @@
 
 #include <stdio.h>
 
-#include "shard/replicated.h"
+#include "shard/strategies.h"
 
-status weight_store_create(const model *m, engine *e, const dist *d, collectives *c, config_strategy strategy,
+sharding strategy_sharding(config_strategy strategy, int shard_ranks) {
+  static const sharding rows[] = {
+      [STRATEGY_SHARD_OPTIMIZER] = {.state = true},
+      [STRATEGY_SHARD_GRAD] = {.state = true, .gradients = true},
+      [STRATEGY_FULL_SHARD] = {.state = true, .gradients = true, .weights = true},
+      [STRATEGY_HYBRID] = {.state = true, .gradients = true, .weights = true},
+  };
+  return shard_ranks == 1 ? (sharding){false} : rows[strategy];
+}
+
+status weight_store_shard_ranks(config_strategy strategy, int64_t shard_ranks, const dist *d, int *out) {
+  *out = d->ranks;
+  if (strategy != STRATEGY_HYBRID || d->ranks == 1) {
+    return STATUS_OK;
+  }
+  int64_t wanted = shard_ranks > 0 ? shard_ranks : d->local_ranks;
+  if (shard_ranks == 0 && d->ranks % d->hosts != 0) {
+    USER_ERROR(
+        "parallel.strategy = hybrid shards inside each host, but %d ranks are not equal on %d hosts; start as many on "
+        "each, or set parallel.shard_ranks",
+        d->ranks, d->hosts);
+  }
+  if (wanted < 2 || d->ranks % wanted != 0) {
+    USER_ERROR(
+        "parallel.strategy = hybrid with shards of %lld ranks (%s): %d ranks can't be cut so; set parallel.shard_ranks "
+        "to a divisor of the number of ranks that is at least 2, or use ddp",
+        (long long)wanted, shard_ranks > 0 ? "parallel.shard_ranks" : "those of a host", d->ranks);
+  }
+  *out = (int)wanted;
+  return STATUS_OK;
+}
+
+status weight_store_create(const model *m, engine *e, const dist *d, const rank_groups *g, config_strategy strategy,
                            int64_t micro_batches, uint64_t seed, bool training, weight_store **out) {
   *out = NULL;
   if (training) {
@@ -18,12 +50,11 @@ status weight_store_create(const model *m, engine *e, const dist *d, collectives
           (long long)micro_batches, d->ranks, (long long)micro_batches);
     }
   }
-  switch (strategy) {
-    case STRATEGY_AUTO:
-    case STRATEGY_DDP:
-      return replicated_create(m, e, d, c, micro_batches, seed, training, out);
-  }
-  FAIL("parallel.strategy %d doesn't exist", (int)strategy);
+  const rank_groups *groups = d->ranks > 1 ? g : NULL;
+  REQUIRE(d->ranks == 1 || (groups != NULL && groups->shard.ranks * groups->replicas.ranks == d->ranks),
+          "%d ranks need groups that cover them", d->ranks);
+  sharding shards = strategy_sharding(strategy, groups == NULL ? 1 : groups->shard.ranks);
+  return store_create(m, e, d, groups, shards, micro_batches, seed, training, out);
 }
 
 void weight_store_destroy(weight_store *s) {
@@ -32,14 +63,10 @@ void weight_store_destroy(weight_store *s) {
   }
 }
 
-void weight_store_plan(const model *m, dtype compute, dtype state, int ranks, config_strategy strategy,
+void weight_store_plan(const model *m, dtype compute, dtype state, int ranks, int shard_ranks, config_strategy strategy,
                        int64_t micro_batches, bool training, memory_plan *p) {
-  switch (strategy) {
-    case STRATEGY_AUTO:
-    case STRATEGY_DDP:
-      replicated_plan(m, compute, state, ranks, -1, micro_batches, training, p);
-      return;
-  }
+  store_plan(m, compute, state, shard_ranks, ranks, strategy_sharding(strategy, shard_ranks), micro_batches, training,
+             p);
 }
 
 static bool power_of_two(int64_t x) {

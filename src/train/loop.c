@@ -7,7 +7,10 @@
 #include "base/activity.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/phase.h"
 #include "report/console.h"
+#include "train/memory.h"
+#include "train/saves.h"
 #include "train/spike.h"
 #include "train/step.h"
 #include "train/stragglers.h"
@@ -31,14 +34,10 @@ typedef struct {
   double shown;                   /* when the bar was last drawn */
   double loss;                    /* of the last reported step */
   int64_t skips;                  /* in a row */
-  int64_t failures;               /* of checkpoints, in a row */
-  int64_t saved_step;             /* of the last checkpoint */
   int64_t rollbacks;              /* in a row to the same checkpoint, */
   int64_t rolled_to;              /* that of this step */
-  bool best_unsaved;
   stragglers ranks;
-  int64_t kept_best_step; /* before the evaluation of this step */
-  double kept_best_loss;
+  saves saves;
 } loop;
 
 static bool due(int64_t step, int64_t interval) {
@@ -156,6 +155,9 @@ static status report(loop *l, const step_outcome *o, const evaluation_result *va
     metrics_step(l->t->metrics, &row);
   }
   show(l, &row);
+  if (row.step == l->t->first_step + 1) {
+    memory_compare(l->t);
+  }
   if (!spike_rolls_back(l->t, o)) { /* otherwise roll_back says it */
     spike_report(l->t, o);
   }
@@ -169,15 +171,8 @@ static status evaluate(loop *l, evaluation_result *val) {
   activity_enter(PHASE_EVALUATION);
   TRY(evaluation_run(t->eval, val, console_evaluating));
   activity_enter(PHASE_BETWEEN);
-  bool best = val->loss < t->state.best_val_loss;
   t->state.val_loss = val->loss;
-  if (best) {
-    l->kept_best_loss = t->state.best_val_loss;
-    l->kept_best_step = t->state.best_step;
-    t->state.best_val_loss = val->loss;
-    t->state.best_step = t->state.step;
-    l->best_unsaved = true;
-  }
+  saves_judge(t);
   return STATUS_OK;
 }
 
@@ -198,62 +193,6 @@ static void report_evaluation(loop *l, const evaluation_result *val) {
   }
 }
 
-/* Checkpoints. A failure is said and outlived, `checkpoint.max_failures` times in a row; all ranks get the same status
- * and so decide alike. */
-
-static status save_failed(loop *l, bool last) {
-  training *t = l->t;
-  l->failures++;
-  if (l->best_unsaved) { /* `best` still names the checkpoint before it */
-    t->state.best_val_loss = l->kept_best_loss;
-    t->state.best_step = l->kept_best_step;
-  }
-  if (last || l->failures > t->c->checkpoint.max_failures) {
-    char newest[64] = "none was written before";
-    if (l->saved_step > 0) {
-      snprintf(newest, sizeof newest, "the newest one is of step %lld", (long long)l->saved_step);
-    }
-    return status_prefix(STATUS_FAILURE, "%s (step %lld) could not be written, failure %lld in a row; %s",
-                         last ? "the run's last checkpoint" : "training stopped: the checkpoint",
-                         (long long)t->state.step, (long long)l->failures, newest);
-  }
-  log_warning("the checkpoint of step %lld could not be written (failure %lld in a row, %lld are outlived): %s",
-              (long long)t->state.step, (long long)l->failures, (long long)t->c->checkpoint.max_failures,
-              status_message());
-  if (t->metrics != NULL) {
-    metrics_event(t->metrics, t->state.step, "warning", NULL, 0, "the checkpoint could not be written: %s",
-                  status_message());
-  }
-  return STATUS_OK;
-}
-
-static status save(loop *l, bool last) {
-  training *t = l->t;
-  double start = clock_seconds();
-  if (t->metrics != NULL) {
-    metrics_sync(t->metrics);
-  }
-  activity_enter(PHASE_SAVE);
-  status s = checkpoint_save(t->checkpoints, t->c, t->m, t->w, &t->state, t->train_store, t->d);
-  activity_enter(PHASE_BETWEEN);
-  if (s != STATUS_OK) {
-    s = save_failed(l, last);
-    l->best_unsaved = false;
-    return s;
-  }
-  l->failures = 0;
-  l->saved_step = t->state.step;
-  l->best_unsaved = false;
-  double seconds = clock_seconds() - start;
-  log_line("[save] step=%lld dt=%.1fs", (long long)t->state.step, seconds);
-  if (t->metrics != NULL) {
-    const metrics_number numbers[] = {{"seconds", seconds}};
-    metrics_event(t->metrics, t->state.step, "save", numbers, 1, "%s/step_%08lld.h5", t->checkpoints,
-                  (long long)t->state.step);
-  }
-  return STATUS_OK;
-}
-
 /* The loop. */
 
 static status agree_on_stop(loop *l, int64_t *stop) {
@@ -267,10 +206,18 @@ static status agree_on_stop(loop *l, int64_t *stop) {
   return stragglers_agree(&l->ranks, mine, stop);
 }
 
-/* After a step whose result is a spike that sends the run back. It is saved at once, so that a run that is stopped now
+static status save(loop *l, bool last) {
+  activity_enter(PHASE_SAVE);
+  TRY_PHASE("save", saves_start(&l->saves, last));
+  activity_enter(PHASE_BETWEEN);
+  return STATUS_OK;
+}
+
+/* After a step whose result is a spike that sends the run back. That is saved at once, so that a run that is stopped now
  * does not read the data again. */
 static status roll_back(loop *l, const step_outcome *o, bool *done) {
   training *t = l->t;
+  TRY(saves_wait(&l->saves)); /* it may be the one to go back to */
   TRY(spike_roll_back(t, o, done));
   if (!*done) {
     spike_report(t, o);
@@ -278,16 +225,15 @@ static status roll_back(loop *l, const step_outcome *o, bool *done) {
   }
   l->rollbacks = t->state.step == l->rolled_to ? l->rollbacks + 1 : 1;
   l->rolled_to = t->state.step;
-  l->best_unsaved = false;
   if (l->rollbacks > ROLLBACKS_IN_A_ROW) {
     FAIL(
         "the run has spiked %lld times in a row after step %lld, each time on other data; lower train.lr (%g) and "
-        "continue "
-        "from an earlier checkpoint in '%s', in another run.dir, with run.resume = its path, or raise "
+        "continue from an earlier checkpoint in '%s', in another run.dir, with run.resume = its path, or raise "
         "watch.spike_zscore (%g)",
         (long long)l->rollbacks, (long long)l->rolled_to, t->c->train.lr, t->checkpoints, t->c->watch.spike_zscore);
   }
-  return save(l, false);
+  TRY(save(l, false));
+  return saves_wait(&l->saves);
 }
 
 /* One step and what is due after it. */
@@ -303,6 +249,7 @@ static status advance(loop *l, int64_t *stop) {
   if (!back) {
     TRY(report(l, &outcome, NULL));
   }
+  TRY(saves_advance(&l->saves));
   TRY(agree_on_stop(l, stop));
   if (back) {
     return STATUS_OK;
@@ -328,13 +275,17 @@ static status advance(loop *l, int64_t *stop) {
     }
   }
   if (evaluating) {
-    TRY(evaluate(l, &val));
+    TRY_PHASE("evaluate", evaluate(l, &val));
   }
   TRY(report(l, &outcome, evaluating ? &val : NULL));
   if (evaluating) {
     report_evaluation(l, &val);
   }
-  return saving || l->best_unsaved ? save(l, last || *stop != GO_ON) : STATUS_OK;
+  bool best = evaluating && t->state.best_step == step;
+  if (saving || best) {
+    TRY(save(l, last || *stop != GO_ON));
+  }
+  return STATUS_OK;
 }
 
 static void summarize(const loop *l, int64_t stop) {
@@ -366,7 +317,7 @@ static void summarize(const loop *l, int64_t stop) {
 }
 
 status train_loop(training *t, double started) {
-  loop l = {.t = t, .started = started, .began = clock_seconds(), .loss = NAN, .saved_step = t->first_step, .shown = 0};
+  loop l = {.t = t, .started = started, .began = clock_seconds(), .loss = NAN, .saves = saves_begin(t)};
   if (t->metrics != NULL) {
     const metrics_number numbers[] = {{"ranks", t->d->ranks}};
     metrics_event(t->metrics, t->state.step, "start", numbers, 1, "%s", t->resumed_from != NULL ? t->resumed_from : "");

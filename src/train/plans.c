@@ -73,7 +73,30 @@ static status make_table(engine *e, const engine_limits *limits, const char *giv
   return s;
 }
 
-status plans_share(const dist *d, engine *e, const engine_limits *limits, const char *path) {
+static status digest_used(engine *e, char used[DIGEST_TEXT]) {
+  char *lines = NULL;
+  TRY(e->ops->used_plans(e, &lines));
+  digest_of(lines, strlen(lines), used);
+  free(lines);
+  return STATUS_OK;
+}
+
+/* From rank 0, whose engine has made the products. */
+static status share_digest(const dist *d, engine *e, char used[DIGEST_TEXT]) {
+  void *data = used;
+  size_t bytes = DIGEST_TEXT;
+  TRY(dist_agree(d, d->rank == 0 ? digest_used(e, used) : STATUS_OK));
+  TRY(dist_broadcast(d, &data, &bytes));
+  if (d->rank != 0) {
+    memcpy(used, data, DIGEST_TEXT);
+    free(data);
+  }
+  log_line("plans     of the matrix products: %s", used);
+  return STATUS_OK;
+}
+
+status plans_share(const dist *d, engine *e, const engine_limits *limits, const char *path, char used[DIGEST_TEXT]) {
+  used[0] = 0;
   if (e->ops->tune == NULL) {
     return STATUS_OK;
   }
@@ -83,9 +106,7 @@ status plans_share(const dist *d, engine *e, const engine_limits *limits, const 
   void *data = text;
   TRY(dist_broadcast(d, &data, &bytes));
   status s = d->rank == 0 ? STATUS_OK : e->ops->read_plans(e, data, "rank 0's plans");
-  char digest[DIGEST_TEXT];
-  digest_of(data, bytes, digest);
-  log_line("plans     of the matrix products: %s", digest);
   free(data);
-  return s;
+  TRY(dist_agree(d, s));
+  return share_digest(d, e, used);
 }

@@ -14,9 +14,11 @@
 #include "optim/loss_scale.h"
 #include "optim/spikes.h"
 #include "report/version.h"
+#include "train/memory.h"
 #include "train/micro_batch.h"
 #include "train/plans.h"
 #include "train/resume.h"
+#include "train/strategy.h"
 #include "watch/watchdog.h"
 
 /* Config. */
@@ -102,7 +104,6 @@ static status compare_stores(const training *t) {
 
 static status build_model(training *t) {
   const config *c = t->c;
-  t->micro_batches = training_batch(t) / c->train.micro_batch;
   t->rate = schedule_from(c);
   t->update = update_from(c);
   if (c->model.base == BASE_WAVERESNET && c->model.wave_interleave && c->model.wave_padding == PADDING_SAME) {
@@ -111,7 +112,8 @@ static status build_model(training *t) {
         "nothing about a language model");
   }
   TRY(model_create(&c->model, c->train.decay_exclude, &t->m));
-  return engine_create(c->run.device, c->train.precision, engine_gpus() > 0 ? t->d->local_rank % engine_gpus() : 0, (int)c->cpu.threads, (uint64_t)c->run.seed, &t->e);
+  return engine_create(c->run.device, c->train.precision, engine_gpus() > 0 ? t->d->local_rank % engine_gpus() : 0,
+                       (int)c->cpu.threads, (uint64_t)c->run.seed, &t->e);
 }
 
 static run_spec training_spec(const training *t) {
@@ -134,38 +136,6 @@ double training_memory_available(const training *t) {
   return engine_gpu_memory_free(t->d->local_rank % engine_gpus()) / sharing;
 }
 
-/* What weight_store_create, model_run_create, evaluation_create and the buffers below will take. */
-static void make_plan(training *t) {
-  const config *c = t->c;
-  run_spec spec = training_spec(t);
-  engine_limits limits;
-  model_limits(t->m, t->e, spec.B, spec.T, &limits);
-  t->plan = (memory_plan){0};
-  weight_store_plan(t->m, t->e->compute, t->e->state, t->d->ranks, c->parallel.strategy, t->micro_batches, true,
-                    &t->plan);
-  plan_add(&t->plan, "activations", (double)model_run_bytes(t->m, t->e->compute, t->e->state, &spec));
-  if (t->val_store != NULL) {
-    plan_add(&t->plan, "evaluation", (double)evaluation_bytes(t->m, t->e, spec.B, spec.T));
-  }
-  plan_add(&t->plan, "scratch", (double)t->e->ops->scratch_bytes(t->e, &limits));
-  plan_add(&t->plan, "tokens", 3.0 * (double)batch_bytes(t));
-  t->memory_available = training_memory_available(t);
-}
-
-static status compare_memory(const training *t) {
-  double needed = plan_total(&t->plan);
-  if (needed > t->memory_available && t->memory_available > 0) {
-    char need[32], have[32];
-    USER_ERROR(
-        "each rank needs %s but has %s (the free memory of %s shared by %d rank%s); lower train.micro_batch (%lld), "
-        "data.seq_len (%lld) or the model, "
-        "set train.recompute = block, or start fewer ranks a host",
-        memory_text(needed, need), memory_text(t->memory_available, have), t->d->host, t->d->local_ranks,
-        t->d->local_ranks == 1 ? "" : "s", (long long)t->c->train.micro_batch, (long long)t->c->data.seq_len);
-  }
-  return STATUS_OK;
-}
-
 static status check_ranks(const training *t) {
   if (t->micro_batches < t->d->ranks) {
     USER_ERROR(
@@ -178,11 +148,40 @@ static status check_ranks(const training *t) {
   return STATUS_OK;
 }
 
+/* Before anything is made on them: bits and speed are those of one kind of GPU. */
+static status check_gpus(const training *t) {
+  if (t->c->run.device != DEVICE_CUDA) {
+    return STATUS_OK;
+  }
+  gpu_facts gpu;
+  engine_gpu_facts(t->d->local_rank % engine_gpus(), &gpu);
+  return dist_alike(t->d, "the GPU", gpu.name,
+                    "choose hosts, or CUDA_VISIBLE_DEVICES, so that all ranks have the same kind");
+}
+
 status training_build(training *t) {
+  TRY(check_gpus(t));
   TRY(dist_agree(t->d, build_model(t)));
   TRY(dist_same(t->d, "the engine", t->e->description)); /* unlike processors round differently */
+  TRY(memory_resolve_micro_batch(t));
+  t->micro_batches = training_batch(t) / t->c->train.micro_batch;
   TRY(check_ranks(t));
-  make_plan(t);
+  return strategy_resolve(t);
+}
+
+/* Whether host memory has room for the copies that checkpoints in the background are written from. On the CPU they are
+ * part of the plan. */
+static status plan_checkpoints(training *t) {
+  bool cpu = t->c->run.device != DEVICE_CUDA;
+  double copy = checkpoint_copy_bytes(t->m, t->d->ranks, t->shard_ranks);
+  double room = t->machine.memory_available / t->d->local_ranks - (cpu ? plan_total(&t->plan) : 0);
+  bool fits = t->machine.memory_available <= 0 || copy <= room;
+  int64_t lacking;
+  TRY(dist_max(t->d, !fits, &lacking));
+  t->background = t->c->checkpoint.background && !lacking;
+  if (t->background && cpu) {
+    plan_add(&t->plan, "copy for checkpoints", copy);
+  }
   return STATUS_OK;
 }
 
@@ -202,15 +201,16 @@ status training_open(training *t, const train_request *request, const dist *d) {
   TRY(dist_agree(d, open_stores(t)));
   TRY(compare_stores(t));
   TRY(resume_find(t));
-  if (t->c->train.micro_batch == 0) {
+  if (t->c->train.micro_batch == 0 && t->first_step > 0) { /* the checkpoint's batch is another: refused below */
     t->c->train.micro_batch = micro_batch_auto(t->c->train.batch_tokens, t->c->data.seq_len);
   }
   TRY(resume_check(t));
-  return training_build(t);
+  TRY(training_build(t));
+  return plan_checkpoints(t);
 }
 
-status training_check_memory(const training *t) {
-  return dist_agree(t->d, compare_memory(t));
+status training_check_memory(training *t) {
+  return dist_agree(t->d, memory_check(t));
 }
 
 /* Weights and buffers. */
@@ -218,7 +218,7 @@ status training_check_memory(const training *t) {
 static status allocate(training *t) {
   const config *c = t->c;
   run_spec spec = training_spec(t);
-  TRY(weight_store_create(t->m, t->e, t->d, t->exchange, c->parallel.strategy, t->micro_batches, (uint64_t)c->run.seed,
+  TRY(weight_store_create(t->m, t->e, t->d, &t->groups, c->parallel.strategy, t->micro_batches, (uint64_t)c->run.seed,
                           true, &t->w));
   TRY(model_run_create(t->m, t->e, &spec, &t->pass));
   TRY(host_batch_init(&t->host, spec.B, spec.T));
@@ -260,7 +260,7 @@ static status write_config(const training *t) {
   return s;
 }
 
-static status write_system(const training *t) {
+status training_write_system(const training *t) {
   char *path = NULL;
   TRY(file_join(&path, t->c->run.dir, "system.json"));
   status s = system_write(path, &t->machine, t->d, t->e->description, t->request->argc, t->request->argv);
@@ -273,30 +273,73 @@ static status open_files(training *t) {
     return STATUS_OK;
   }
   TRY(write_config(t));
-  TRY(write_system(t));
+  TRY(training_write_system(t));
   return metrics_open(t->c->run.dir, t->state.step, t->c->train.precision == PRECISION_FP16, &t->metrics);
 }
 
-status training_allocate(training *t) {
-  if (t->d->ranks > 1) {
-    TRY(dist_agree(t->d, transport_create(t->d, t->c->parallel.transport, t->e, &t->exchange)));
-    watch_exchange(t->exchange);
+status training_connect(training *t, const engine_limits *limits) {
+  TRY(dist_agree(t->d, groups_create(t->d, t->shard_ranks, t->c->parallel.transport, t->e, &t->groups)));
+  watch_exchange(t->groups.in_shard, t->groups.in_replicas);
+  if (t->d->ranks > 1 && t->c->parallel.transport == TRANSPORT_NCCL) {
+    memory_measured(t, memory_rows[MEMORY_NCCL]);
   }
+  TRY(plans_share(t->d, t->e, limits, t->c->gemm.plans, t->plans_digest));
+  memory_measured(t, memory_rows[MEMORY_KERNELS]);
+  return STATUS_OK;
+}
+
+status training_allocate(training *t) {
   run_spec spec = training_spec(t);
   engine_limits limits;
   model_limits(t->m, t->e, spec.B, spec.T, &limits);
-  TRY(plans_share(t->d, t->e, &limits, t->c->gemm.plans));
+  TRY(training_connect(t, &limits));
   return dist_agree(t->d, allocate(t));
+}
+
+/* Another table may mean other algorithms, and so other last bits. */
+static void adopt_plans(training *t) {
+  char *saved = t->state.plans_digest;
+  if (t->first_step > 0 && saved[0] != 0 && t->plans_digest[0] != 0 && strcmp(saved, t->plans_digest) != 0) {
+    log_warning(
+        "the plans of the matrix products are others than those of the checkpoint (%s there, %s here): from step %lld "
+        "on the run's last bits are those of the new ones; gemm.plans = PATH names the table of the run's first launch",
+        saved, t->plans_digest, (long long)t->first_step + 1);
+  }
+  memcpy(saved, t->plans_digest, sizeof t->state.plans_digest);
+}
+
+static void sync_metrics(void *context) {
+  metrics_sync(((training *)context)->metrics);
+}
+
+static status make_writer(training *t) {
+  const checkpoint_writer_spec spec = {.folder = t->checkpoints,
+                                       .c = t->c,
+                                       .m = t->m,
+                                       .w = t->w,
+                                       .tokenizer_of = t->train_store,
+                                       .d = t->d,
+                                       .before_naming = sync_metrics,
+                                       .context = t};
+  if (t->c->checkpoint.background && !t->background) {
+    char text[32];
+    log_line("checkpoints are written in the foreground: not every rank has the %s of host memory for a copy",
+             memory_text(checkpoint_copy_bytes(t->m, t->d->ranks, t->shard_ranks), text));
+  }
+  return checkpoint_writer_create(&spec, t->background, &t->writer);
 }
 
 status training_start(training *t) {
   TRY(training_allocate(t));
   TRY(resume_load(t));
+  adopt_plans(t);
   TRY(dist_agree(t->d, training_set_engine_state(t)));
-  return dist_agree(t->d, open_files(t));
+  TRY(dist_agree(t->d, open_files(t)));
+  return make_writer(t);
 }
 
 void training_close(training *t) {
+  checkpoint_writer_destroy(t->writer); /* before what a save under way still reads */
   metrics_close(t->metrics);
   evaluation_free(t->eval);
   if (t->e != NULL) {
@@ -308,9 +351,7 @@ void training_close(training *t) {
   host_batch_free(&t->host);
   model_run_free(t->pass);
   weight_store_destroy(t->w);
-  if (t->exchange != NULL) {
-    t->exchange->ops->destroy(t->exchange);
-  }
+  groups_destroy(&t->groups);
   model_free(t->m);
   if (t->e != NULL) {
     t->e->ops->destroy(t->e);
@@ -323,10 +364,10 @@ void training_close(training *t) {
   config_free(t->c);
   free(t->resumed_from);
   free(t->checkpoints);
-  if (t->lock >= 0) {
+  if (t->lock >= 0) { /* this rank opened the run folder, and its log with it */
     file_unlock(t->lock);
+    log_close_file();
   }
-  log_close_file();
   memset(t, 0, sizeof *t);
   t->lock = -1;
 }

@@ -7,10 +7,11 @@
 #include <stdint.h>
 
 #include "ckpt/checkpoint.h"
+#include "ckpt/writer.h"
 #include "config/config.h"
 #include "data/sampler.h"
 #include "data/token_store.h"
-#include "dist/collectives.h"
+#include "dist/groups.h"
 #include "dist/dist.h"
 #include "model/model.h"
 #include "model/plan.h"
@@ -54,7 +55,8 @@ typedef struct {
   int lock;                             /* of the run folder; rank 0 */
   engine *e;
   model *m;
-  collectives *exchange; /* NULL on one rank */
+  rank_groups groups;    /* and their exchange */
+  int shard_ranks;       /* that hold one copy of the state together */
   weight_store *w;
   model_run *pass;
   evaluation *eval;
@@ -68,6 +70,11 @@ typedef struct {
   int64_t micro_batches; /* n of a step, over all ranks */
   memory_plan plan;
   double memory_available; /* to this rank */
+  double memory_rest;      /* rows of the plan that neither micro-batch nor recompute changes; NaN: another kind of plan */
+  double memory_taken;     /* of a GPU since the engine was made, when it was last measured */
+  char plans_digest[DIGEST_TEXT]; /* of the plans of the matrix products; "" where an engine has no choice */
+  bool background;         /* checkpoints are written while training goes on: there is memory for it */
+  checkpoint_writer *writer;
   run_state state;
   checkpoint *from;     /* rank 0, until it is loaded; NULL: a fresh start */
   char *resumed_from;   /* path, rank 0; NULL: a fresh start */
@@ -88,10 +95,13 @@ status training_resolve(training *t);
 /* State before the first step; the store's digest is left empty without a store. */
 run_state training_fresh_state(const training *t);
 
-/* Model, engine and memory plan. Nothing large is allocated. */
+/* Model, engine, the micro-batch when the config leaves it open, and the memory plan. Nothing large is allocated. */
 status training_build(training *t);
 
-/* Exchange, plans of the matrix products, weights and buffers. */
+/* The groups of the ranks with their exchange, and the plans of the matrix products for passes of these limits. */
+status training_connect(training *t, const engine_limits *limits);
+
+/* That, and weights and buffers. */
 status training_allocate(training *t);
 
 /* Bytes that this rank may take of its device, its share where ranks share one; 0: not known. */
@@ -102,13 +112,16 @@ double training_memory_available(const training *t);
 status training_open(training *t, const train_request *request, const dist *d);
 
 /* A user error with the numbers when the plan does not fit into the memory of some rank. */
-status training_check_memory(const training *t);
+status training_check_memory(training *t);
 
 /* Weights, buffers, the checkpoint's state, and the run folder's files. */
 status training_start(training *t);
 
 /* What t->state says of loss scale and spikes becomes the engine's, within the bounds of the config. */
 status training_set_engine_state(training *t);
+
+/* system.json of the run folder; on rank 0. */
+status training_write_system(const training *t);
 
 /* Harmless on what was never opened. */
 void training_close(training *t);

@@ -109,6 +109,7 @@ status spike_roll_back(training *t, const step_outcome *o, bool *done) {
   int64_t rollbacks = t->state.rollbacks + 1, passed = o->sequences - p.state.sequences;
   t->pending = (step_outcome){0};
   t->state = p.state;
+  memcpy(t->state.plans_digest, t->plans_digest, sizeof t->state.plans_digest);
   t->state.rollbacks = rollbacks;
   t->state.sequences = o->sequences;
   t->state.tokens = o->tokens;

@@ -2,6 +2,7 @@
 
 #include "base/activity.h"
 #include "base/clock.h"
+#include "base/phase.h"
 
 static status load_batch(training *t, int64_t first_sequence) {
   engine *e = t->e;
@@ -39,7 +40,7 @@ status train_step(training *t, step_outcome *previous) {
   for (int64_t j = 0; j < local; j++) {
     int64_t first = t->state.sequences + ops->micro_batch(t->w, j) * t->host.B;
     activity_enter(PHASE_LOAD);
-    TRY(load_batch(t, first));
+    TRY_PHASE("load", load_batch(t, first));
     activity_enter(PHASE_PASS);
     TRY(set_step(t, first, lr));
     TRY(ops->begin_micro_batch(t->w, j));
@@ -50,7 +51,7 @@ status train_step(training *t, step_outcome *previous) {
   }
   activity_enter(PHASE_UPDATE);
   TRY(set_step(t, t->state.sequences, lr)); /* the count of updates is known only now */
-  TRY(ops->finish(t->w, t->losses, &t->update));
+  TRY_PHASE("update", ops->finish(t->w, t->losses, &t->update));
   activity_enter(PHASE_BETWEEN);
 
   t->state.step++;
@@ -74,13 +75,19 @@ static status get_result(training *t, step_result *r) {
   return s;
 }
 
-/* What the step that was just read spent in exchanges. Where the device waits and not the host, it has measured that.
- */
+/* What the step that was just read spent in exchanges. Where the device waits and not the host, it has measured that. */
 static double waited(training *t) {
-  double before = t->counted_waits;
+  double before = t->counted_waits, stalled = 0;
+  bool measured = false;
   t->counted_waits = activity_waiting_seconds();
-  return t->exchange != NULL && t->exchange->ops->stalled != NULL ? t->exchange->ops->stalled(t->exchange)
-                                                                  : t->counted_waits - before;
+  collectives *const all[] = {t->groups.in_shard, t->groups.in_replicas};
+  for (int i = 0; i < 2; i++) {
+    if (all[i] != NULL && all[i]->ops->stalled != NULL) {
+      stalled += all[i]->ops->stalled(all[i]);
+      measured = true;
+    }
+  }
+  return measured ? stalled : t->counted_waits - before;
 }
 
 status train_collect(training *t, step_outcome *outcome) {

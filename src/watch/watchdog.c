@@ -23,7 +23,8 @@
 enum {
   BEATS = 20,        /* in a time-out, */
   LAST_RESORT_S = 5, /* the process ends after this, whatever hangs on the way */
-  DEPUTIES = 3,      /* ranks that speak one after the other when rank 0 is gone; the rest speaks with the last */
+  EXCHANGES = 2,
+  DEPUTIES = 3, /* ranks that speak one after the other when rank 0 is gone; the rest speaks with the last */
 };
 
 static const double MOST_INTERVAL_S = 1, LEAST_INTERVAL_S = 0.02, FLUSH_S = 1, DEPUTY_S = 1, FAULT_S = 2;
@@ -47,7 +48,7 @@ static struct {
   bool told_end;
   pthread_t thread;
   atomic_bool ending, stopping;
-  _Atomic(collectives *) exchange;
+  _Atomic(collectives *) exchanges[EXCHANGES];
 } w = {.wake = -1};
 
 /* Sends until all is on its way or the patience is over. */
@@ -82,9 +83,11 @@ static _Noreturn void end_process(int about, const watch_peer *peer) {
   if (about != w.d->rank && strcmp(peer->host, w.d->host) == 0) {
     process_kill(&peer->process);
   }
-  collectives *c = atomic_load(&w.exchange);
-  if (c != NULL && c->ops->abort != NULL) {
-    c->ops->abort(c);
+  for (int i = 0; i < EXCHANGES; i++) {
+    collectives *c = atomic_load(&w.exchanges[i]);
+    if (c != NULL && c->ops->abort != NULL) {
+      c->ops->abort(c);
+    }
   }
   terminal_give_back();
   _exit(STATUS_FAILURE);
@@ -191,9 +194,12 @@ static void judge(double now) {
 
 /* A failure of this rank's own exchange. Rank 0 is to say it; without an answer this rank does so itself. */
 static void check_exchange(double now) {
-  collectives *c = atomic_load(&w.exchange);
-  if (c == NULL || c->ops->check == NULL || atomic_load(&w.ending) ||
-      (w.faulty_since != 0 && now - w.faulty_since < FAULT_S) || c->ops->check(c) == STATUS_OK) {
+  status s = STATUS_OK;
+  for (int i = 0; i < EXCHANGES && s == STATUS_OK && !atomic_load(&w.ending); i++) {
+    collectives *c = atomic_load(&w.exchanges[i]);
+    s = c != NULL && c->ops->check != NULL ? c->ops->check(c) : STATUS_OK;
+  }
+  if (s == STATUS_OK || (w.faulty_since != 0 && now - w.faulty_since < FAULT_S)) {
     return;
   }
   const watch_peer *me = &w.views[w.d->rank == 0 ? 0 : 1].peer;
@@ -340,8 +346,9 @@ status watch_start(const dist *d, double timeout_s) {
   return dist_agree(d, start_thread());
 }
 
-void watch_exchange(collectives *c) {
-  atomic_store(&w.exchange, c);
+void watch_exchange(collectives *a, collectives *b) {
+  atomic_store(&w.exchanges[0], a);
+  atomic_store(&w.exchanges[1], b);
 }
 
 static void wake(void) {

@@ -15,7 +15,7 @@ status watch_start(const dist *d, double timeout_s);
 
 /* Exchanges whose failures the watchdog looks for and which it gives up before it ends the process; they must outlive
  * the watch. May be NULL. */
-void watch_exchange(collectives *c);
+void watch_exchange(collectives *a, collectives *b);
 
 /* This rank comes to its end, by whatever way: it is judged no more, but goes on to watch. */
 void watch_ending(void);

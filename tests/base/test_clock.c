@@ -26,6 +26,12 @@ static void texts(void **state) {
                    6);
   assert_int_equal(length, 20);
   assert_int_equal(strlen(text), 20);
+  clock_stamp(text);
+  assert_int_equal(sscanf(text, "%8d_%6d%n", &day, &second, &length), 2);
+  assert_int_equal(length, 15);
+  assert_int_equal(strlen(text), 15);
+  clock_utc(text);
+  assert_int_equal(sscanf(text, "%4d-%2d-%2dT%2d", &year, &month, &day, &hour), 4);
   assert_true(year > 2020 && month >= 1 && month <= 12 && day >= 1 && day <= 31);
   assert_string_equal(clock_duration(0, text), "0s");
   assert_string_equal(clock_duration(12.4, text), "12s");

@@ -51,7 +51,7 @@ class Throughput(unittest.TestCase):
     def check_row(self, row, mode, ranks, micro_batch=B, seq_len=T):
         self.assertEqual(row["mode"], mode)
         self.assertEqual(row["precision"], "fp32")
-        self.assertEqual(row["strategy"], "ddp")
+        self.assertEqual(row["strategy"], "ddp" if row["ranks"] == 1 else "shard_optimizer")
         self.assertEqual(row["recompute"], "none")
         self.assertEqual((row["ranks"], row["micro_batch"], row["seq_len"]), (ranks, micro_batch, seq_len))
         self.assertAlmostEqual(row["tok_s"] * row["ms"] / 1000 / (ranks * micro_batch * seq_len), 1, places=9)
@@ -89,6 +89,29 @@ class Throughput(unittest.TestCase):
             self.check_row(row, "train", 1, 2, 10)
             self.assertEqual(row["base"], "waveresnet")
 
+    def test_strategies_and_accumulation(self):
+        report, _ = self.report("--models", self.small, "--strategy", "ddp,full_shard", "--accumulate", 2, ranks=2)
+        self.assertEqual([row["strategy"] for row in report["results"]], ["ddp", "full_shard"])
+        for row in report["results"]:
+            self.assertEqual((row["accumulate"], row["ranks"]), (2, 2))
+            tokens = 2 * 2 * row["micro_batch"] * row["seq_len"]
+            self.assertLess(abs(row["tok_s"] * row["ms"] / 1000 / tokens - 1), 1e-6)
+        self.assertEqual(len({row["loss"] for row in report["results"]}), 1)  # the same step
+        self.bench("throughput", *QUICK, "--models", self.small, "--strategy", "full", "--out", self.folder / "none", code=2)
+
+    def test_exchange(self):
+        out = self.folder / "exchange.json"
+        text = self.bench("exchange", "--sizes", "1,2", "--device", "cpu", "--out", out, ranks=3).stdout
+        report = json.loads(out.read_text())
+        self.assertEqual(report["ranks"], 3)
+        rows = report["results"]
+        self.assertEqual([(r["exchange"], r["bytes"]) for r in rows], [(x, m << 20) for m in (1, 2) for x in ("all_gather", "all_to_all")])
+        for row in rows:
+            self.assertAlmostEqual(row["gb_s"] * row["ms"] * 1e6 / row["bytes"], 1)
+            self.assertIn(f"{row['ms']:.3f} ms", text)
+        self.assertIn("2 to 1024 ranks, not 1", self.bench("exchange", code=2).stderr)
+        self.assertIn("--sizes is 0", self.bench("exchange", "--sizes", "0", code=2).stderr)
+
     def test_a_training_config_is_a_model(self):
         self.small.write_text(MODEL + "max_steps = 2\nwarmup_steps = 1\nbatch_tokens = 7\n[eval]\ninterval = 4\n")
         text = self.small.read_text().replace("[data]\n", "[data]\ntrain = nowhere.h5\nval = nowhere.h5\n")
@@ -120,7 +143,7 @@ class Throughput(unittest.TestCase):
         self.bench("throughput", *QUICK, "--models", self.small)
         found = list(self.folder.glob("reports/benchmarks/*/throughput.json"))
         self.assertEqual(len(found), 1)
-        self.assertRegex(found[0].parent.name, r"^\d{8}T\d{6}Z$")
+        self.assertRegex(found[0].parent.name, r"^\d{8}_\d{6}$")
 
     def test_refusals(self):
         no_vocabulary = self.folder / "no_vocabulary.ini"

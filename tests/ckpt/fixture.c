@@ -32,7 +32,42 @@ static status store_write(weight_store *s, int u, state_kind what, const void *v
   return STATUS_OK;
 }
 
-static const weight_store_ops store_ops = {.read = store_read, .write = store_write};
+/* Uneven on purpose: the first rank has all of a unit, or the last, or each a part. */
+static void store_own(const weight_store *s, int u, int64_t *first, int64_t *count) {
+  const fixture *f = (const fixture *)((const char *)s - offsetof(fixture, w));
+  int64_t all = f->m->units[u].count, rank = f->d.rank, ranks = f->d.ranks;
+  int64_t starts[2] = {all * rank / ranks, all * (rank + 1) / ranks};
+  if (u % 3 == 1) {
+    starts[0] = rank == 0 ? 0 : all;
+    starts[1] = all;
+  } else if (u % 3 == 2) {
+    starts[0] = 0;
+    starts[1] = rank == ranks - 1 ? all : 0;
+  }
+  *first = starts[0];
+  *count = starts[1] - starts[0];
+}
+
+static status store_read_own(weight_store *s, int u, state_kind what, void *values) {
+  fixture *f = (fixture *)((char *)s - offsetof(fixture, w));
+  int64_t first, count;
+  if (f->fail_after == 0) {
+    FAIL("the store gives up");
+  }
+  f->fail_after -= f->fail_after > 0;
+  store_own(s, u, &first, &count);
+  memcpy(values, f->values[what][u] + first, (size_t)count * sizeof(float));
+  return STATUS_OK;
+}
+
+static const weight_store_ops store_ops = {
+    .read = store_read, .own = store_own, .read_own = store_read_own, .write = store_write};
+
+static status engine_synchronize(engine *e) {
+  return STATUS_OK;
+}
+
+static const engine_ops memory_engine = {.synchronize = engine_synchronize};
 
 static int64_t between(fixture *f, int64_t lo, int64_t hi) {
   return lo + (int64_t)(test_random(&f->random) % (uint64_t)(hi - lo + 1));
@@ -95,6 +130,7 @@ static void make_tokens(fixture *f) {
 
 static void allocate(fixture *f) {
   f->e.state = f->e.compute = DTYPE_F32;
+  f->e.ops = &memory_engine;
   f->w = (weight_store){.ops = &store_ops, .m = f->m, .e = &f->e, .d = &f->d};
   f->d = (dist){.rank = 0, .ranks = 1, .local_ranks = 1, .hosts = 1, .host = "here"};
   f->fail_after = -1;
@@ -138,6 +174,9 @@ fixture *fixture_new(uint64_t seed, int scale) {
                          .val_loss = NAN};
   f->state.updates = f->state.step - 1;
   memcpy(f->state.train_digest, f->tokens.digest, sizeof f->state.train_digest);
+  if (between(f, 0, 1) == 1) { /* as on a GPU */
+    digest_of(&f->state.step, sizeof f->state.step, f->state.plans_digest);
+  }
   return f;
 }
 
@@ -187,6 +226,20 @@ status fixture_save(fixture *f, const char *folder, int64_t step) {
   f->state.step = step;
   f->state.updates = step;
   return checkpoint_save(folder, f->c, f->m, &f->w, &f->state, &f->tokens, &f->d);
+}
+
+checkpoint_writer *fixture_writer(fixture *f, const char *folder, bool background) {
+  const checkpoint_writer_spec spec = {
+      .folder = folder, .c = f->c, .m = f->m, .w = &f->w, .tokenizer_of = &f->tokens, .d = &f->d};
+  checkpoint_writer *writer;
+  assert_ok(checkpoint_writer_create(&spec, background, &writer));
+  return writer;
+}
+
+void fixture_start(fixture *f, checkpoint_writer *writer, int64_t step) {
+  f->state.step = step;
+  f->state.updates = step;
+  assert_ok(checkpoint_writer_start(writer, &f->state));
 }
 
 char *fixture_path(const char *folder, int64_t step) {

@@ -4,6 +4,7 @@
 
 #include "../base/test_support.h"
 #include "ckpt/checkpoint.h"
+#include "ckpt/writer.h"
 
 typedef struct {
   uint64_t random; /* state of test_random */
@@ -32,6 +33,10 @@ void fixture_fill(fixture *f);
 void fixture_assert_same(const fixture *a, const fixture *b, bool moments);
 
 status fixture_save(fixture *f, const char *folder, int64_t step);
+
+/* A writer of the fixture's state, and the start of a save by it. */
+checkpoint_writer *fixture_writer(fixture *f, const char *folder, bool background);
+void fixture_start(fixture *f, checkpoint_writer *writer, int64_t step);
 
 /* "<folder>/step_<step>.h5", to be freed. */
 char *fixture_path(const char *folder, int64_t step);

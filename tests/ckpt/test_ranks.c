@@ -53,6 +53,88 @@ static void all_is_well(void **unused) {
   end(f);
 }
 
+/* Until the save under way has ended, with training's steps between the looks, or waiting at once. */
+static status background_save(fixture *f, checkpoint_writer *writer, int64_t step, bool wait) {
+  checkpoint_outcome o;
+  fixture_start(f, writer, step);
+  do {
+    assert_ok(checkpoint_writer_advance(writer, wait, &o));
+    if (!wait) {
+      usleep((useconds_t)(test_random(&seed) % 2000));
+    }
+  } while (o.state.step < 0);
+  assert_int_equal(o.state.step, step);
+  return o.result;
+}
+
+/* Ranks share units unevenly; the bytes of the file are those of one rank's. */
+static void in_the_background(void **unused) {
+  fixture *f = start();
+  checkpoint_writer *writer = fixture_writer(f, folder, true);
+  for (int64_t step = 1; step <= 6; step++) {
+    fixture_fill(f);
+    assert_ok(background_save(f, writer, step, step % 2 == 0));
+    if (d.rank == 0) {
+      fixture *g = fixture_like(f);
+      checkpoint *k;
+      assert_ok(checkpoint_open(folder, false, &k));
+      assert_int_equal(k->state.step, step);
+      assert_ok(checkpoint_load(k, g->m, &g->w, true, &g->d));
+      fixture_assert_same(f, g, true);
+      checkpoint_close(k);
+      fixture_free(g);
+    }
+  }
+  checkpoint_writer_destroy(writer);
+  end(f);
+}
+
+static void a_disk_that_fails_in_the_background(void **unused) {
+  fixture *f = start();
+  checkpoint_writer *writer = fixture_writer(f, folder, true);
+  for (int64_t i = 1; i <= 6; i++) {
+    struct rlimit old, limit;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+    limit = old;
+    limit.rlim_cur = test_random(&seed) % 20000;
+    if (d.rank == 0) {
+      assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    }
+    status result = background_save(f, writer, 3, i % 2 == 0);
+    if (d.rank == 0) {
+      assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+      assert_int_equal(fixture_count(folder), i > 3 ? 2 : 0);
+    }
+    assert_int_equal(result, STATUS_FAILURE);
+    assert_non_null(strstr(status_message(), "could not be written"));
+    assert_true(d.rank == 0 || strstr(status_message(), "rank 0") != NULL);
+    if (i == 3) { /* well again, and then not */
+      assert_ok(background_save(f, writer, 2, true));
+    }
+  }
+  checkpoint_writer_destroy(writer);
+  end(f);
+}
+
+/* The copy fails on one rank: no file, and the next save is well. */
+static void a_store_that_fails_in_the_background(void **unused) {
+  fixture *f = start();
+  checkpoint_writer *writer = fixture_writer(f, folder, true);
+  for (int i = 0; i < 4; i++) {
+    int failing = (int)(test_random(&seed) % (uint64_t)d.ranks);
+    int after = (int)(test_random(&seed) % (uint64_t)(3 * f->m->n_units));
+    f->fail_after = d.rank == failing ? after : -1;
+    assert_fails(STATUS_FAILURE, "the store gives up", background_save(f, writer, 2, true));
+    f->fail_after = -1;
+    if (d.rank == 0) {
+      assert_int_equal(fixture_count(folder), 0);
+    }
+  }
+  assert_ok(background_save(f, writer, 2, true));
+  checkpoint_writer_destroy(writer);
+  end(f);
+}
+
 static void a_disk_that_fails_on_rank_0(void **unused) {
   fixture *f = start();
   struct rlimit old, limit;
@@ -126,6 +208,9 @@ static void damage_that_shows_on_the_way(void **unused) {
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(all_is_well),
+      cmocka_unit_test(in_the_background),
+      cmocka_unit_test(a_disk_that_fails_in_the_background),
+      cmocka_unit_test(a_store_that_fails_in_the_background),
       cmocka_unit_test(a_disk_that_fails_on_rank_0),
       cmocka_unit_test(a_store_that_fails_on_one_rank),
       cmocka_unit_test(damage_that_shows_on_the_way),

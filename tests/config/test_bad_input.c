@@ -81,9 +81,6 @@ static const bad_case unreadable[] = {
     {T "precision = fp64\n", "only the parity cases"},
     {T "precision = int8\n", "give one of auto, fp32"},
     {T "recompute = all\n", "give one of none, cheap, block"},
-    {"[parallel]\nstrategy = full_shard\n",
-     "parallel.strategy = 'full_shard' at quick.ini:2: this version does not offer it"},
-    {"[parallel]\nstrategy = shard_optimizer\n", "use ddp or auto"},
     {"[parallel]\nstrategy = fsdp\n", "give one of auto, ddp"},
     /* pairs and lists */
     {M "sine_amp_range = 1\n", "only one value; give lo, hi: two numbers from 0 to 1000, or none"},

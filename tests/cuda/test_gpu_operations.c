@@ -195,6 +195,7 @@ static const struct {
     {&op_leaf_squares, {.B = 1, .T = 4}},
     {&op_leaf_squares, {.B = 7, .T = 64}},
     {&op_leaf_squares, {.B = 256, .T = 4160}},
+    {&op_leaf_squares, {.B = 128, .T = 192, .M = 14}},
     {&op_finish_norm, {.B = 1, .T = 1}},
     {&op_finish_norm, {.B = 3333, .T = 7, .grad_clip = 0.5}},
     {&op_finish_norm, {.B = 512, .T = 1025, .grad_clip = 1e9}},

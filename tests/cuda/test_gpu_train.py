@@ -1,4 +1,5 @@
 """psann_train on a GPU: the same bits again and on any number of ranks, close to the CPU engine, and usable afterwards."""
+import json
 import math
 import os
 import pathlib
@@ -71,6 +72,36 @@ class Gpu(TrainCase):
         for precision, dropout in SETTINGS:
             for ranks in (n for n in (2, 4, 8) if n <= gpus()):
                 self.assert_repeats(precision, dropout, f"nccl_{ranks}", "parallel.transport=nccl", ranks=ranks)
+
+    def test_strategies_on_one_gpu_give_the_same_bits(self):
+        for precision, dropout in (("fp32", 0.1), ("bf16", 0.0)):
+            for strategy, ranks in (("shard_optimizer", 2), ("shard_grad", 4), ("full_shard", 2), ("full_shard", 8), ("hybrid", 4)):
+                shards = ("parallel.shard_ranks=2",) if strategy == "hybrid" else ()
+                self.assert_repeats(precision, dropout, f"{strategy}_{ranks}", "parallel.transport=mpi", f"parallel.strategy={strategy}", *shards, ranks=ranks)
+
+    def test_strategies_over_nccl_give_the_same_bits(self):
+        if gpus() < 2:
+            self.skipTest(f"needs two GPUs, here is {gpus()}; ranks that share it over MPI are tested")
+        for precision, dropout in SETTINGS:
+            for strategy in ("ddp", "shard_optimizer", "shard_grad", "full_shard"):
+                for recompute in ("none", "block") if strategy == "full_shard" else ("none",):
+                    self.assert_repeats(precision, dropout, f"nccl_{strategy}_{recompute}", "parallel.transport=nccl", f"parallel.strategy={strategy}",
+                                        f"train.recompute={recompute}", ranks=2)
+
+    def test_sharded_weights_give_the_same_text_and_score(self):
+        if gpus() < 2:
+            self.skipTest(f"needs two GPUs, here is {gpus()}")
+        run = self.first_run("bf16", 0.1)
+        said = {}
+        for strategy, ranks in (("ddp", 1), ("full_shard", 2)):
+            launch = ["mpirun", "-np", str(ranks)] if ranks > 1 else []
+            for words in (["psann_generate", run, "the ", "--max-tokens", "20", "--json"], ["psann_eval", run, self.val, "--json"]):
+                done = subprocess.run([*launch, PROGRAMS / words[0], *words[1:], "--device", "cuda", "--strategy", strategy], env=ENVIRONMENT, capture_output=True,
+                                      text=True, timeout=120)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                said.setdefault(words[0], []).append({k: v for k, v in json.loads(done.stdout).items() if k != "seconds"})
+        for program, results in said.items():
+            self.assertEqual(results[0], results[1], program)
 
     def test_recompute_modes_give_the_same_bits(self):
         for precision, dropout in SETTINGS:
@@ -152,6 +183,54 @@ class Gpu(TrainCase):
             self.assertEqual(text.returncode, 0, text.stderr)
             score = subprocess.run([PROGRAMS / "psann_eval", run, self.val, "--device", device], env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
             self.assertEqual(score.returncode, 0, score.stderr)
+
+    def test_the_memory_plan_agrees_with_the_device(self):
+        """Within 3 %, on a model that takes some gigabytes: kernels that are loaded late weigh little then."""
+        run = self.folder / "run"
+        result = self.train_gpu(run, model={"d_model": 2048, "n_heads": 16, "d_mlp": 8192, "n_layers": 4, "dropout": 0},
+                                data={"seq_len": 512}, train={"micro_batch": 32, "batch_tokens": 8 * 32 * 512, "max_steps": 2, "warmup_steps": 1},
+                                checkpoint={"interval": 0}, eval={"interval": 0})
+        facts = json.loads((run / "system.json").read_text())
+        planned, reported = facts["gpu_memory_planned_bytes"], facts["gpu_memory_reported_bytes"]
+        self.assertGreater(reported, 6 << 30)
+        self.assertLess(abs(planned - reported) / reported, 0.03, result.out)
+        self.assertEqual([e["reported_bytes"] for e in self.events(run, "memory")], [reported])
+        self.assertRegex(result.out, r"memory +\S+ GiB planned, \S+ GiB taken as the GPU reports")
+
+    def test_micro_batch_auto(self):
+        """The largest that leaves 8 micro-batches a step: these all fit. Recorded, the same on more ranks, and kept by a resume."""
+        keys = {"train": {"batch_tokens": 24 * 256, "max_steps": 2, "warmup_steps": 1}, "checkpoint": {"interval": 0}, "eval": {"interval": 0}}
+        one, two = self.folder / "one", self.folder / "two"
+        self.assertIn("micro-batch 32 sequences", self.train_gpu(one, **keys).out)
+        self.assertIn("micro_batch = 32\n", (one / "config.ini").read_text())
+        self.train_gpu(two, "parallel.transport=mpi", ranks=2, **keys)
+        self.assert_same_run(one, two, 2)
+        self.assertNotIn("micro-batch 32 sequences", self.train_gpu(one, "train.max_steps=4", **keys).out)
+        self.assertIn("micro_batch = 32\n", (one / "config.ini").read_text())
+
+    def test_a_resume_under_another_table_says_so(self):
+        run, keys = self.folder / "run", {"train": {"micro_batch": 8, "batch_tokens": 24 * 64, "max_steps": 8}}
+        table, other = self.folder / "table.txt", self.folder / "other.txt"
+        self.train_gpu(run, f"gemm.plans={table}", precision="fp32", **keys)
+        again = self.train_gpu(run, f"gemm.plans={table}", "train.max_steps=10", precision="fp32", **keys).out
+        self.assertNotIn("are others than those of the checkpoint", again)
+        lines, changed = [], 0
+        for line in table.read_text().splitlines():
+            f = line.split()
+            if f[2] == "0" and f[5] == "3" and int(f[6]) >= 128:  # a forward product in fp32: give it another split product
+                f[10], changed = "split:wgmma" if f[10] == "split:mma" else "split:mma", changed + 1
+            lines.append(" ".join(f))
+        self.assertGreater(changed, 0)
+        other.write_text("\n".join(lines) + "\n")
+        result = self.train_gpu(run, f"gemm.plans={other}", "train.max_steps=12", precision="fp32", **keys).out
+        self.assertIn("are others than those of the checkpoint", result)
+
+    def test_an_environment_that_changes_products_is_refused(self):
+        ENVIRONMENT["NVIDIA_TF32_OVERRIDE"] = "1"
+        try:
+            self.assertIn("NVIDIA_TF32_OVERRIDE is '1'", self.train_gpu(self.folder / "run", code=2).out)
+        finally:
+            del ENVIRONMENT["NVIDIA_TF32_OVERRIDE"]
 
     def test_more_ranks_than_gpus_are_refused(self):
         result = self.train_gpu(self.folder / "run", ranks=gpus() + 1, code=2)

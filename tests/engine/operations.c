@@ -609,11 +609,14 @@ static status run_add(trial *t, const op_case *c) {
   return t->e->ops->add(t->e, STREAM_MAIN, to, given(t, KIND_S, "term", c->M, 1), c->M);
 }
 
-/* B leaves of T elements. */
+/* B leaves of T elements; every M-th square is written. */
 static status run_leaf_squares(trial *t, const op_case *c) {
   void *grad = given(t, KIND_S, "grad", c->B * c->T, 1);
-  double *squares = result(t, KIND_F64, "squares", c->B, (rounding){.wide = true});
-  return t->e->ops->leaf_squares(t->e, grad, c->T, c->B, squares);
+  int64_t stride = c->M > 0 ? c->M : 1;
+  double before[4096] = {0};
+  assert_true(c->B * stride <= 4096);
+  double *squares = changed(t, KIND_F64, "squares", before, c->B * stride, (rounding){.wide = true});
+  return t->e->ops->leaf_squares(t->e, grad, c->T, c->B, squares, stride);
 }
 
 /* B squares and T losses. */

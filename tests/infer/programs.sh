@@ -126,6 +126,15 @@ import json, sys
 row = json.loads(sys.stdin.read())
 assert len(row["tokens"]) == 60 and row["end"] == "max_tokens", row' || fail "--context"
   [ ! -s note.txt ] || fail "a note without a reason: $(cat note.txt)"
+  for strategy in auto full_shard; do
+    mpirun -np 2 "$programs/psann_generate" run "the king" --max-tokens 12 --seed 5 --strategy $strategy >ranks.txt || fail "psann_generate on two ranks, $strategy"
+    same one.txt ranks.txt "one rank and two, $strategy"
+  done
+  printf 'the king\nwent unto\n' >prompts.txt
+  generate run --prompts prompts.txt --max-tokens 12 --seed 5 --json >lines_one.jsonl || fail "prompts from a file"
+  mpirun -np 3 "$programs/psann_generate" run --prompts - --max-tokens 12 --seed 5 --json --strategy full_shard <prompts.txt >lines.jsonl ||
+    fail "prompts from standard input on three ranks"
+  same lines_one.jsonl lines.jsonl "prompts from standard input on three ranks"
   generate --version | grep '^psann ' >/dev/null || fail "--version: $(generate --version)"
   generate --help | grep -- '--repetition-penalty X' >/dev/null || fail "--help"
 }
@@ -134,14 +143,15 @@ check_evaluation() {
   evaluate run bytes.h5 --json >whole.json || fail "psann_eval"
   mpirun -np 2 "$programs/psann_eval" run bytes.h5 --json >two.json || fail "psann_eval on two ranks"
   mpirun -np 3 "$programs/psann_eval" run bytes.h5 --json >three.json || fail "psann_eval on three ranks"
+  mpirun -np 4 "$programs/psann_eval" run bytes.h5 --json --strategy full_shard >sharded.json || fail "psann_eval on four ranks that share the weights"
   evaluate run bytes.h5 --json --batches 3 --micro-batch 1 --seq-len 16 >part.json || fail "psann_eval of a part"
   evaluate run_ids ids.h5 --json >ids.json || fail "psann_eval of ids"
   python3 - "$(wc -c <text.txt)" <<'PYTHON' || fail "the figures of psann_eval"
 import json, math, sys
 size = int(sys.argv[1])
-whole, two, three, part, ids = (json.load(open(f"{name}.json")) for name in ("whole", "two", "three", "part", "ids"))
+whole, two, three, sharded, part, ids = (json.load(open(f"{name}.json")) for name in ("whole", "two", "three", "sharded", "part", "ids"))
 keys = ("loss", "ppl", "bits_per_byte", "accuracy", "tokens", "step")
-assert [whole[k] for k in keys] == [two[k] for k in keys] == [three[k] for k in keys], (whole, two, three)
+assert [whole[k] for k in keys] == [two[k] for k in keys] == [three[k] for k in keys] == [sharded[k] for k in keys], (whole, two, three, sharded)
 assert whole["tokens"] == size and whole["step"] == 8, whole  # every byte and the end of text, but for the first
 assert math.isclose(whole["bits_per_byte"], whole["loss"] * whole["tokens"] / math.log(2) / size, rel_tol=1e-9), whole
 assert math.isclose(whole["ppl"], math.exp(whole["loss"]), rel_tol=1e-9) and 1 < whole["loss"] < math.log(257), whole
@@ -171,6 +181,7 @@ check_bad_arguments() {
   refuse 2 "--seed is -1" psann_generate run --seed -1
   refuse 2 "--batch is 0" psann_generate run --batch 0
   refuse 2 "gpu" psann_generate run --device gpu
+  refuse 2 "full_shards" psann_generate run --strategy full_shards
   refuse 2 "not 0 arguments" psann_eval
   refuse 2 "not 1 argument;" psann_eval run
   refuse 2 "not 3 arguments" psann_eval run bytes.h5 third

@@ -95,7 +95,9 @@ static void start_gather(collectives *c, exchange *x) {
   for (int64_t i = x->starts[d.rank]; i < x->starts[d.rank + 1]; i++) {
     put(x->buffer, x->type, i, (double)(float)element(d.rank, i));
   }
-  assert_int_equal(c->ops->all_gather(c, x->buffer, x->type, x->starts), STATUS_OK);
+  assert_int_equal(c->ops->all_gather(c, (char *)x->buffer + (size_t)x->starts[d.rank] * dtype_size(x->type), x->buffer,
+                                      x->type, x->starts),
+                   STATUS_OK);
 }
 
 static void check_gather(const exchange *x) {

@@ -93,6 +93,11 @@ static void same_text(void **state) {
   assert_non_null(strstr(status_message(), "the config"));
   assert_non_null(strstr(status_message(), rank));
   assert_non_null(strstr(status_message(), d.host)); /* the tests run on one host */
+  assert_int_equal(dist_alike(&d, "the GPU", "a card", "buy more"), STATUS_OK);
+  assert_int_equal(dist_alike(&d, "the GPU", d.rank >= odd ? "another card" : "a card", "buy more"), STATUS_USER_ERROR);
+  assert_non_null(strstr(status_message(), "rank 0 has a card, rank"));
+  assert_non_null(strstr(status_message(), rank));
+  assert_non_null(strstr(status_message(), "has another card; buy more"));
 }
 
 static status refuse(int rank) {

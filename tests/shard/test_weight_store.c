@@ -16,8 +16,13 @@ static dist d, alone;
 static uint64_t seed;
 static model *m;
 
+static const config_strategy strategies[] = {STRATEGY_DDP, STRATEGY_SHARD_OPTIMIZER, STRATEGY_SHARD_GRAD,
+                                             STRATEGY_FULL_SHARD, STRATEGY_HYBRID};
+enum { N_STRATEGIES = sizeof strategies / sizeof strategies[0] };
+
 /* What a comparison of two runs varies. */
 typedef struct {
+  config_strategy strategy; /* of several ranks */
   dtype state;
   bool narrow;
   int64_t n;
@@ -28,7 +33,7 @@ typedef struct {
 
 typedef struct {
   wrapped_engine *e;
-  collectives *c;
+  rank_groups g;
   weight_store *w;
   step_result results[STEPS + 1];
   int64_t updates;
@@ -108,20 +113,25 @@ static void one_step(const scenario *k, run *r, int step) {
   e->ops->free(e, losses);
 }
 
+/* Whether the ranks can be cut so. */
+static bool offers(config_strategy strategy) {
+  return d.ranks == 1 ? strategy == STRATEGY_DDP : strategy != STRATEGY_HYBRID || (d.ranks >= 4 && d.ranks % 2 == 0);
+}
+
+static int shard_ranks(const dist *ranks, config_strategy strategy) {
+  return strategy == STRATEGY_HYBRID && ranks->ranks > 1 ? 2 : ranks->ranks;
+}
+
 static void start(const scenario *k, const dist *ranks, run *r) {
   *r = (run){0};
   ok(wrapped_engine_create(k->state, k->narrow, &r->e));
-  if (ranks->ranks > 1) {
-    ok(collectives_mpi_create(ranks, &r->e->base, &r->c));
-  }
-  ok(weight_store_create(m, &r->e->base, ranks, r->c, STRATEGY_DDP, k->n, 77, true, &r->w));
+  ok(groups_create(ranks, shard_ranks(ranks, k->strategy), TRANSPORT_MPI, &r->e->base, &r->g));
+  ok(weight_store_create(m, &r->e->base, ranks, &r->g, k->strategy, k->n, 77, true, &r->w));
 }
 
 static void stop(run *r) {
   weight_store_destroy(r->w);
-  if (r->c != NULL) {
-    r->c->ops->destroy(r->c);
-  }
+  groups_destroy(&r->g);
   assert_int_equal(r->e->live, 0);
   wrapped_engine_destroy(r->e);
 }
@@ -135,6 +145,7 @@ static void weights_digest(run *r, char text[DIGEST_TEXT]) {
     ok(r->w->source.gather(&r->w->source, u, 0, &w));
     digest_add(sum, w.matrices, (size_t)m->units[u].vectors * dtype_size(r->e->base.compute));
     digest_add(sum, w.vectors, (size_t)(m->units[u].count - m->units[u].vectors) * dtype_size(r->e->base.state));
+    ok(r->w->source.release(&r->w->source, u));
   }
   digest_text(sum, text);
   digest_free(sum);
@@ -191,8 +202,10 @@ static bool power_of_two(int64_t x) {
   return (x & (x - 1)) == 0;
 }
 
-static void check(scenario k) {
+static void check_strategy(const scenario *given, config_strategy strategy) {
   run one, many;
+  scenario k = *given;
+  k.strategy = strategy;
   start(&k, &alone, &one);
   start(&k, &d, &many);
   char before[DIGEST_TEXT], after[DIGEST_TEXT];
@@ -208,6 +221,22 @@ static void check(scenario k) {
   compare(&k, &one, &many, same_bits);
   stop(&one);
   stop(&many);
+}
+
+static void with_each(void (*test)(config_strategy strategy)) {
+  for (int i = 0; i < N_STRATEGIES; i++) {
+    if (offers(strategies[i])) {
+      test(strategies[i]);
+    }
+  }
+}
+
+static void check(scenario k) {
+  for (int i = 0; i < N_STRATEGIES; i++) {
+    if (offers(strategies[i])) {
+      check_strategy(&k, strategies[i]);
+    }
+  }
 }
 
 static void eight_micro_batches(void **state) {
@@ -283,9 +312,8 @@ static void check_first_update(run *r) {
 }
 
 /* The sum itself against fp64 sums in plain order, and what must stay zero. */
-static void the_gradient_is_the_sum(void **state) {
-  (void)state;
-  scenario k = {.state = DTYPE_F32, .n = 2 * d.ranks + 1, .grad_clip = 0.01};
+static void the_gradient_is_the_sum_with(config_strategy strategy) {
+  scenario k = {.strategy = strategy, .state = DTYPE_F32, .n = 2 * d.ranks + 1, .grad_clip = 0.01};
   run r;
   start(&k, &d, &r);
   one_step(&k, &r, 1);
@@ -321,10 +349,15 @@ static void the_gradient_is_the_sum(void **state) {
   stop(&r);
 }
 
+static void the_gradient_is_the_sum(void **state) {
+  (void)state;
+  with_each(the_gradient_is_the_sum_with);
+}
+
 static void blocks_cover_the_step(void **state) {
   (void)state;
   for (int64_t n = d.ranks; n < d.ranks + 9; n++) {
-    scenario k = {.state = DTYPE_F32, .n = n};
+    scenario k = {.strategy = STRATEGY_DDP, .state = DTYPE_F32, .n = n};
     run r;
     start(&k, &d, &r);
     int64_t local = r.w->ops->local_micro_batches(r.w), first = r.w->ops->micro_batch(r.w, 0), most = 0, fewest = 0;
@@ -345,10 +378,9 @@ static void blocks_cover_the_step(void **state) {
   }
 }
 
-static void state_goes_in_and_out(void **state) {
-  (void)state;
+static void state_goes_in_and_out_with(config_strategy strategy) {
   for (int narrow = 0; narrow < 2; narrow++) {
-    scenario k = {.state = narrow ? DTYPE_F64 : DTYPE_F32, .narrow = narrow, .n = d.ranks};
+    scenario k = {.strategy = strategy, .state = narrow ? DTYPE_F64 : DTYPE_F32, .narrow = narrow, .n = d.ranks};
     run r;
     start(&k, &d, &r);
     size_t size = dtype_size(k.state);
@@ -373,6 +405,7 @@ static void state_goes_in_and_out(void **state) {
         for (int64_t i = x->vectors; what == STATE_WEIGHTS && i < x->count; i++) {
           assert_true(get(w.vectors, k.state, i - x->vectors) == get(values, k.state, i));
         }
+        ok(r.w->source.release(&r.w->source, u));
         free(values);
         free(back);
       }
@@ -382,9 +415,13 @@ static void state_goes_in_and_out(void **state) {
   }
 }
 
-static void initial_weights(void **state) {
+static void state_goes_in_and_out(void **state) {
   (void)state;
-  scenario k = {.state = DTYPE_F64, .narrow = true, .n = d.ranks};
+  with_each(state_goes_in_and_out_with);
+}
+
+static void initial_weights_with(config_strategy strategy) {
+  scenario k = {.strategy = strategy, .state = DTYPE_F64, .narrow = true, .n = d.ranks};
   run r;
   start(&k, &d, &r);
   for (int u = 0; u < m->n_units; u++) {
@@ -398,26 +435,28 @@ static void initial_weights(void **state) {
     for (int64_t i = x->vectors; i < x->count; i++) {
       assert_true(((const double *)w.vectors)[i - x->vectors] == (double)wanted[i]);
     }
+    ok(r.w->source.release(&r.w->source, u));
     free(wanted);
   }
   stop(&r);
 }
 
-static void the_plan_is_exact(void **state) {
+static void initial_weights(void **state) {
   (void)state;
+  with_each(initial_weights_with);
+}
+
+static void plan_is_exact(config_strategy strategy) {
   for (int narrow = 0; narrow < 2; narrow++) {
     for (int training = 0; training < 2; training++) {
       for (int64_t n = d.ranks; n < 3 * d.ranks + 2; n++) {
         run r = {0};
         ok(wrapped_engine_create(DTYPE_F64, narrow, &r.e));
-        if (d.ranks > 1) {
-          ok(collectives_mpi_create(&d, &r.e->base, &r.c));
-        }
-        ok(weight_store_create(m, &r.e->base, &d, r.c, STRATEGY_AUTO, n, 1, training, &r.w));
-        memory_plan own = {0}, most = {0};
-        r.w->ops->plan(r.w, &own);
-        assert_true(plan_total(&own) == r.e->bytes);
-        weight_store_plan(m, r.e->base.compute, r.e->base.state, d.ranks, STRATEGY_AUTO, n, training, &most);
+        int ranks_a_shard = shard_ranks(&d, strategy);
+        ok(groups_create(&d, ranks_a_shard, TRANSPORT_MPI, &r.e->base, &r.g));
+        ok(weight_store_create(m, &r.e->base, &d, &r.g, strategy, n, 1, training, &r.w));
+        memory_plan most = {0};
+        weight_store_plan(m, r.e->base.compute, r.e->base.state, d.ranks, ranks_a_shard, strategy, n, training, &most);
         assert_true(plan_total(&most) >= r.e->bytes && plan_total(&most) < 2 * r.e->bytes);
         assert_true(!power_of_two(d.ranks) || n % d.ranks != 0 || plan_total(&most) == r.e->bytes);
         stop(&r);
@@ -426,9 +465,13 @@ static void the_plan_is_exact(void **state) {
   }
 }
 
-static void misuse_is_refused(void **state) {
+static void the_plan_is_exact(void **state) {
   (void)state;
-  scenario k = {.state = DTYPE_F32, .n = 2 * d.ranks};
+  with_each(plan_is_exact);
+}
+
+static void misuse_is_refused_with(config_strategy strategy) {
+  scenario k = {.strategy = strategy, .state = DTYPE_F32, .n = 2 * d.ranks};
   run r;
   start(&k, &d, &r);
   weight_source *source = &r.w->source;
@@ -449,11 +492,16 @@ static void misuse_is_refused(void **state) {
   stop(&r);
 }
 
+static void misuse_is_refused(void **state) {
+  (void)state;
+  with_each(misuse_is_refused_with);
+}
+
 static void too_few_micro_batches(void **state) {
   (void)state;
   wrapped_engine *e;
   ok(wrapped_engine_create(DTYPE_F32, false, &e));
-  collectives none = {0};
+  rank_groups none = {0};
   dist nine = {.ranks = 9, .hosts = 1, .local_ranks = 9};
   weight_store *w = (weight_store *)&nine;
   assert_int_equal(weight_store_create(m, &e->base, &nine, &none, STRATEGY_DDP, 8, 1, true, &w), STATUS_USER_ERROR);

@@ -97,9 +97,10 @@ class TrainCase(unittest.TestCase):
         return launch + [str(PROGRAMS / "psann_train")] + [str(a) for a in arguments]
 
     def start(self, *arguments, ranks=1, **options):
-        """Starts psann_train; its output goes to a file, so nothing blocks."""
+        """Starts psann_train; its output goes to a file, so nothing blocks. `env`: variables beside ENVIRONMENT."""
+        environment = dict(ENVIRONMENT, **options.pop("env", {}))
         out = tempfile.NamedTemporaryFile("w+", dir=self.folder, suffix=".out", delete=False)
-        process = subprocess.Popen(self.command(*arguments, ranks=ranks), stdout=out, stderr=subprocess.STDOUT, env=ENVIRONMENT,
+        process = subprocess.Popen(self.command(*arguments, ranks=ranks), stdout=out, stderr=subprocess.STDOUT, env=environment,
                                    stdin=subprocess.DEVNULL, start_new_session=True, **options)
         process.out_path = pathlib.Path(out.name)
         process.started = time.monotonic()
@@ -142,10 +143,8 @@ class TrainCase(unittest.TestCase):
 
     def kill_all(self, process, run):
         """SIGKILL to mpirun and every rank; run.dir must have been given on the command line."""
-        try:
+        if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         for pid in processes_of(run):
             try:
                 os.kill(pid, signal.SIGKILL)

@@ -43,6 +43,22 @@ class BadInputs(TrainCase):
             with self.subTest(assignments):
                 self.refused(pattern, config, *assignments.split())
 
+    def test_a_gpu_where_there_is_none(self):
+        """Whatever the build; and an environment that changes the arithmetic of products is refused where it would count."""
+        if subprocess.run("nvidia-smi --list-gpus | grep -q '^GPU '", shell=True, stderr=subprocess.DEVNULL).returncode == 0:
+            self.skipTest("there is a GPU")
+        config = self.config(self.folder / "run", train={"max_steps": 2, "warmup_steps": 1})
+        with_cuda = "cuda" in subprocess.run([PROGRAMS / "psann_train", "--version"], capture_output=True, text=True, check=True).stdout.split("engines:")[1].split("\n")[0]
+        self.refused(r"this machine shows no GPU \(.+\); check the driver" if with_cuda else "this build has no CUDA engine", config, "run.device=cuda")
+        ENVIRONMENT["NVIDIA_TF32_OVERRIDE"] = "1"
+        try:
+            if with_cuda:
+                self.refused("NVIDIA_TF32_OVERRIDE is '1' in the environment", config, "run.device=cuda")
+            self.run_train(config, "run.device=auto")
+        finally:
+            del ENVIRONMENT["NVIDIA_TF32_OVERRIDE"]
+        self.assertIn("device = cpu", (self.folder / "run" / "config.ini").read_text())
+
     def test_command_line(self):
         config = self.config(self.folder / "run")
         for arguments, pattern in (
@@ -118,7 +134,7 @@ class BadInputs(TrainCase):
             ("checkpoint.keep_every=7", r"keep_every = 7 is not a multiple of checkpoint\.interval = 8"),
             ("checkpoint.keep_last=0", r"checkpoint\.keep_last"),
             ("eval.batches=-1", r"eval\.batches"),
-            ("parallel.strategy=full_shard", r"full_shard.*ddp"),
+            ("parallel.strategy=fsdp", r"fsdp.*full_shard"),
             ("log.interval=0", r"log\.interval"),
             ("cpu.threads=0", r"cpu\.threads"),
         ))

@@ -18,7 +18,7 @@ from common import ENVIRONMENT, TrainCase, processes_of
 TIMEOUT = 6     # watch.timeout_s of the cases
 PATIENCE = 20   # for a held rank, and for mpirun's own end, which is not what is tested
 AT_ONCE = 4
-PHASES = {"load": "loading data", "pass": "forward and backward", "update": "exchange and update", "collective": "in all_to_all", "save": "writing a checkpoint"}
+PHASES = {"load": "loading data", "pass": "forward and backward", "update": "exchange and update", "collective": "(exchange and update|forward and backward), in (all_to_all|all_gather)", "save": "writing a checkpoint"}
 STEP = 3        # of the fault; a checkpoint follows at 4
 SIGNALS = {"SIGKILL": "died", "SIGSTOP": "is stopped, without a sign of life for", "hang": "hangs, without progress for"}
 
@@ -27,10 +27,9 @@ Outcome = collections.namedtuple("Outcome", "case code named ended sentence left
 
 
 def signature(case):
-    """What must be said of it. A collective's name is not asked for where another one may come first."""
+    """What must be said of it; the strategy decides which exchange comes first."""
     step = 4 if case.phase == "save" else STEP
-    phase = PHASES["update"] + ", " + PHASES["collective"] if case.phase == "collective" else PHASES[case.phase]
-    return rf"error: (rank \d of {case.ranks} on \S+: )?rank {case.rank} on \S+ \(process \d+\) {SIGNALS[case.fault]}[^:]*: step {step}, {phase}"
+    return rf"error: (rank \d of {case.ranks} on \S+: )?rank {case.rank} on \S+ \(process \d+\) {SIGNALS[case.fault]}[^:]*: step {step}, {PHASES[case.phase]}"
 
 
 class Watchdog(TrainCase):

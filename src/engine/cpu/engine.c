@@ -12,7 +12,7 @@
 #include "engine/cpu/cpu_engine.h"
 #include "engine/cpu/variants.h"
 
-enum { ALIGNMENT = 256, EVENTS = 64, MOST_THREADS = 1024 };
+enum { ALIGNMENT = 256, MOST_THREADS = 1024 };
 
 static size_t aligned(size_t bytes) {
   return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
@@ -111,7 +111,7 @@ status cpu_prepare(engine *e, const engine_limits *l) {
 }
 
 static status check_event(int event) {
-  REQUIRE(event >= 0 && event < EVENTS, "event %d is not in [0, %d)", event, EVENTS);
+  REQUIRE(event >= 0 && event < ENGINE_EVENTS, "event %d is not in [0, %d)", event, ENGINE_EVENTS);
   return STATUS_OK;
 }
 

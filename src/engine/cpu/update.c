@@ -23,7 +23,8 @@ status ENGINE_NAME(update_add)(engine *e, stream_id s, void *sum, const void *te
   return STATUS_OK;
 }
 
-status ENGINE_NAME(leaf_squares)(engine *e, const void *grad, int64_t leaf, int64_t n_leaves, double *squares) {
+status ENGINE_NAME(leaf_squares)(engine *e, const void *grad, int64_t leaf, int64_t n_leaves, double *squares,
+                                 int64_t stride) {
   const real *g = grad;
 #pragma omp parallel for num_threads(cpu_of(e)->threads) schedule(static)
   for (int64_t i = 0; i < n_leaves; i++) {
@@ -33,7 +34,7 @@ status ENGINE_NAME(leaf_squares)(engine *e, const void *grad, int64_t leaf, int6
     for (int64_t j = 0; j < leaf; j++) {
       sum += (double)x[j] * (double)x[j];
     }
-    squares[i] = sum;
+    squares[i * stride] = sum;
   }
   return STATUS_OK;
 }

@@ -1,0 +1,16 @@
+/* Which of the engine's events the weight store uses. */
+#ifndef PSANN_SHARD_EVENTS_H
+#define PSANN_SHARD_EVENTS_H
+
+/* Where there are more slots or units than events, several share one: waiting for the later of two recordings is never
+ * too early. */
+enum {
+  EVENT_VECTORS = 0, /* all vectors that were published have arrived */
+  EVENT_RING = 1,    /* a buffer of the ring holds its unit */
+  EVENT_GRADS = 16,  /* a gradient buffer has been sent */
+  GRAD_EVENTS = 64,
+  EVENT_UNITS = EVENT_GRADS + GRAD_EVENTS, /* a unit's new weights have arrived */
+  UNIT_EVENTS = 128,
+};
+
+#endif

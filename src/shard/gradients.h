@@ -1,0 +1,35 @@
+/* The step's gradient on this rank, from micro-batches to the sum over all ranks.
+ *
+ * In blocks (ddp, shard_optimizer) every unit has whole buffers in which this rank's micro-batches are summed; one
+ * exchange follows. In rounds (shard_grad, full_shard, hybrid) a unit's gradient leaves after every micro-batch, and
+ * only slices of sums stay.
+ */
+#ifndef PSANN_SHARD_GRADIENTS_H
+#define PSANN_SHARD_GRADIENTS_H
+
+#include "model/plan.h"
+#include "shard/reduce.h"
+
+typedef struct gradients gradients;
+
+/* everywhere: the sum is gathered, so that every rank has all of it (blocks only). The reduction must outlive it. */
+status gradients_create(reduction *r, bool everywhere, gradients **out);
+void gradients_destroy(gradients *g);
+
+status gradients_begin(gradients *g, int64_t j); /* this rank's j-th micro-batch of the step */
+/* As weight_source. */
+status gradients_buffer(gradients *g, int unit_index, void **out);
+status gradients_done(gradients *g, int unit_index);
+/* After the last micro-batch: STREAM_MAIN sees the sums. */
+status gradients_finish(gradients *g);
+
+/* This rank's slice of the summed gradient (s), and where the unit's first element would stand in the same buffer. */
+void *gradients_own(const gradients *g, int unit_index);
+/* The whole sum; with `everywhere`, or on one rank. */
+void *gradients_whole(const gradients *g, int unit_index);
+
+/* Rows of the plan of the rank with the most. */
+void gradients_plan(const model *m, dtype state, int shard_ranks, int ranks, bool rounds, int64_t micro_batches,
+                    memory_plan *p);
+
+#endif

@@ -1,0 +1,314 @@
+/* The weight store: weights (keeper.h), gradients (gradients.h), moments, and the order in which a step ends. What the
+ * strategies shard is a row of a table; the code is one. */
+#include <omp.h>
+#include <stdlib.h>
+
+#include "base/activity.h"
+#include "base/memory.h"
+#include "shard/gradients.h"
+#include "shard/keeper.h"
+#include "shard/strategies.h"
+
+enum {
+  INITIAL_CHUNK = 1 << 20, /* elements: bounds the host memory of initialisation */
+};
+
+typedef struct {
+  void *m, *v; /* s: of the elements of the keeper's master weights */
+} unit_moments;
+
+typedef struct {
+  weight_store base;
+  sharding shards;
+  layout *l;
+  keeper *k;
+  reduction *r; /* this and what follows only when training */
+  gradients *grads;
+  unit_moments *moments;
+} store;
+
+static status check_unit(const weight_store *w, int unit_index) {
+  REQUIRE(unit_index >= 0 && unit_index < w->m->n_units, "unit %d of a model of %d units", unit_index, w->m->n_units);
+  return STATUS_OK;
+}
+
+static status check_trains(const store *s) {
+  REQUIRE(s->grads != NULL, "a weight store without gradients can't train");
+  return STATUS_OK;
+}
+
+/* The model's side. */
+
+static status gather(weight_source *source, int unit_index, int direction, unit_weights *out) {
+  store *s = (store *)source;
+  TRY(check_unit(&s->base, unit_index));
+  activity_tick(); /* a pass goes on from unit to unit */
+  return keeper_gather(s->k, unit_index, direction, out);
+}
+
+static status release(weight_source *source, int unit_index) {
+  store *s = (store *)source;
+  TRY(check_unit(&s->base, unit_index));
+  return keeper_release(s->k, unit_index);
+}
+
+static status grad(weight_source *source, int unit_index, void **out) {
+  store *s = (store *)source;
+  TRY(check_trains(s));
+  TRY(check_unit(&s->base, unit_index));
+  return gradients_buffer(s->grads, unit_index, out);
+}
+
+static status grad_done(weight_source *source, int unit_index) {
+  store *s = (store *)source;
+  TRY(check_trains(s));
+  TRY(check_unit(&s->base, unit_index));
+  return gradients_done(s->grads, unit_index);
+}
+
+/* The step's side. */
+
+static int64_t local_micro_batches(const weight_store *w) {
+  return reduction_local(((const store *)w)->r);
+}
+
+static int64_t micro_batch(const weight_store *w, int64_t j) {
+  return reduction_micro_batch(((const store *)w)->r, j);
+}
+
+static status begin_micro_batch(weight_store *w, int64_t j) {
+  store *s = (store *)w;
+  TRY(check_trains(s));
+  return gradients_begin(s->grads, j);
+}
+
+static status update_unit(store *s, int unit_index, const update_spec *u) {
+  const unit *x = &s->base.m->units[unit_index];
+  const kept_unit *k = &s->k->units[unit_index];
+  const adamw_args a = {
+      .first = k->master.first,
+      .count = k->master.count,
+      .runs = x->runs,
+      .n_runs = x->n_runs,
+      .beta1 = u->beta1,
+      .beta2 = u->beta2,
+      .eps = u->eps,
+      .weight_decay = u->weight_decay,
+      .grad = s->shards.state ? gradients_own(s->grads, unit_index) : gradients_whole(s->grads, unit_index),
+      .master = k->master.at,
+      .m = s->moments[unit_index].m,
+      .v = s->moments[unit_index].v,
+      .weights = k->compute.at};
+  return a.count == 0 ? STATUS_OK : s->base.e->ops->adamw(s->base.e, &a);
+}
+
+static status finish(weight_store *w, const double *losses, const update_spec *u) {
+  store *s = (store *)w;
+  TRY(check_trains(s));
+  TRY(gradients_finish(s->grads));
+  for (int unit_index = 0; unit_index < w->m->n_units; unit_index++) {
+    TRY(reduction_squares(s->r, unit_index, gradients_own(s->grads, unit_index)));
+  }
+  TRY(reduction_finish(s->r, losses, u->grad_clip));
+  TRY(keeper_stale(s->k));
+  for (int unit_index = 0; unit_index < w->m->n_units; unit_index++) {
+    TRY(update_unit(s, unit_index, u));
+    TRY(keeper_publish(s->k, unit_index));
+  }
+  return STATUS_OK;
+}
+
+/* State in and out. */
+
+static void own_range(const weight_store *w, int unit_index, int64_t *first, int64_t *count) {
+  const store *s = (const store *)w;
+  *first = layout_first(s->l, unit_index);
+  *count = w->g == NULL || w->g->replicas.rank == 0 ? layout_count(s->l, unit_index) : 0;
+}
+
+/* Where this rank's own range of a state begins. */
+static status own_state(const store *s, int unit_index, state_kind what, const char **out) {
+  const kept_unit *k = &s->k->units[unit_index];
+  TRY(check_unit(&s->base, unit_index));
+  REQUIRE(s->grads != NULL || (what == STATE_WEIGHTS && k->master.at != NULL),
+          "a weight store that doesn't train has neither gradients nor moments nor master weights of its own");
+  if (what == STATE_GRADS) {
+    *out = gradients_own(s->grads, unit_index);
+    return STATUS_OK;
+  }
+  const void *start = what == STATE_WEIGHTS ? k->master.at
+                      : what == STATE_M     ? s->moments[unit_index].m
+                                            : s->moments[unit_index].v;
+  size_t before = (size_t)(layout_first(s->l, unit_index) - k->master.first) * dtype_size(s->base.e->state);
+  *out = (const char *)start + before;
+  return STATUS_OK;
+}
+
+static status read_own(weight_store *w, int unit_index, state_kind what, void *values) {
+  const char *from = NULL;
+  int64_t first, count;
+  TRY(own_state((const store *)w, unit_index, what, &from));
+  own_range(w, unit_index, &first, &count);
+  if (count == 0) {
+    return STATUS_OK;
+  }
+  return w->e->ops->copy(w->e, STREAM_MAIN, COPY_TO_HOST, values, from, (size_t)count * dtype_size(w->e->state));
+}
+
+static status read_state(weight_store *w, int unit_index, state_kind what, void *values) {
+  TRY(check_unit(w, unit_index));
+  int64_t first, count;
+  size_t size = dtype_size(w->e->state);
+  void *own = NULL;
+  own_range(w, unit_index, &first, &count);
+  status s = memory_new(&own, count > 0 ? (size_t)count : 1, size, "a slice of a unit");
+  if (s == STATUS_OK) {
+    s = read_own(w, unit_index, what, own);
+  }
+  if (s == STATUS_OK) {
+    s = w->e->ops->synchronize(w->e);
+  }
+  s = dist_agree(w->d, s);
+  if (s == STATUS_OK) {
+    s = dist_collect(w->d, own, (size_t)count * size, values, (size_t)w->m->units[unit_index].count * size);
+  }
+  free(own);
+  return s;
+}
+
+static status place_state(store *s, int unit_index, state_kind what, const void *values) {
+  engine *e = s->base.e;
+  int64_t count = s->base.m->units[unit_index].count;
+  if (what == STATE_WEIGHTS) {
+    return keeper_write(s->k, unit_index, 0, values, e->state, count);
+  }
+  held_run to = s->k->units[unit_index].master;
+  to.at = what == STATE_M ? s->moments[unit_index].m : s->moments[unit_index].v;
+  return held_write(e, &to, 0, values, e->state, count);
+}
+
+static status write_state(weight_store *w, int unit_index, state_kind what, const void *values) {
+  store *s = (store *)w;
+  TRY(check_unit(w, unit_index));
+  REQUIRE(what != STATE_GRADS, "gradients are computed, not written");
+  REQUIRE(s->grads != NULL || what == STATE_WEIGHTS, "a weight store that doesn't train has no moments");
+  size_t bytes = (size_t)w->m->units[unit_index].count * dtype_size(w->e->state);
+  void *data = w->d->rank == 0 ? (void *)(uintptr_t)values : NULL; /* only read on rank 0 */
+  TRY(dist_broadcast(w->d, &data, &bytes));
+  status result = place_state(s, unit_index, what, data);
+  if (w->d->rank != 0) {
+    free(data);
+  }
+  return result;
+}
+
+/* Life. */
+
+/* This rank's share of the processors that it may run on. */
+static int initial_threads(const dist *d) {
+  int threads = omp_get_num_procs() / d->local_ranks, most = omp_get_max_threads();
+  threads = threads < most ? threads : most;
+  return threads > 1 ? threads : 1;
+}
+
+static status initialise(store *s, int unit_index, uint64_t seed, float *values) {
+  int threads = initial_threads(s->base.d);
+  int64_t count = s->base.m->units[unit_index].count;
+  for (int64_t first = 0; first < count; first += INITIAL_CHUNK) {
+    int64_t n = count - first < INITIAL_CHUNK ? count - first : INITIAL_CHUNK;
+    if (keeper_holds(s->k, unit_index, first, n)) {
+      TRY(model_initial_parallel(s->base.m, unit_index, seed, first, n, threads, values));
+      TRY(keeper_write(s->k, unit_index, first, values, DTYPE_F32, n));
+    }
+  }
+  return STATUS_OK;
+}
+
+static status initialise_all(store *s, uint64_t seed) {
+  float *values;
+  TRY(memory_new(&values, INITIAL_CHUNK, sizeof *values, "initial weights"));
+  status result = STATUS_OK;
+  for (int u = 0; u < s->base.m->n_units && result == STATUS_OK; u++) {
+    result = initialise(s, u, seed, values);
+  }
+  free(values);
+  return result;
+}
+
+static status make_moments(store *s) {
+  engine *e = s->base.e;
+  TRY(memory_new(&s->moments, (size_t)s->base.m->n_units, sizeof *s->moments, "moments of the units"));
+  for (int u = 0; u < s->base.m->n_units; u++) {
+    size_t bytes = (size_t)s->k->units[u].master.count * dtype_size(e->state);
+    TRY(e->ops->alloc(e, bytes, "first moments", &s->moments[u].m));
+    TRY(e->ops->alloc(e, bytes, "second moments", &s->moments[u].v));
+  }
+  return STATUS_OK;
+}
+
+static status build(store *s, uint64_t seed, bool training) {
+  weight_store *w = &s->base;
+  int ranks = w->g == NULL ? 1 : w->g->shard.ranks, rank = w->g == NULL ? 0 : w->g->shard.rank;
+  TRY(layout_create(w->m, ranks, rank, &s->l));
+  TRY(keeper_create(s->l, w->e, w->g == NULL ? NULL : w->g->in_shard, s->shards.state, s->shards.weights, training,
+                    &s->k));
+  if (training) {
+    TRY(reduction_create(s->l, w->e, w->g, s->shards.gradients, w->micro_batches, &s->r));
+    TRY(make_moments(s));
+    TRY(gradients_create(s->r, !s->shards.state, &s->grads));
+  }
+  return initialise_all(s, seed);
+}
+
+static void destroy(weight_store *w) {
+  store *s = (store *)w;
+  gradients_destroy(s->grads);
+  for (int u = 0; s->moments != NULL && u < w->m->n_units; u++) {
+    held_release(w->e, s->moments[u].m);
+    held_release(w->e, s->moments[u].v);
+  }
+  free(s->moments);
+  reduction_destroy(s->r);
+  keeper_destroy(s->k);
+  layout_free(s->l);
+  free(s);
+}
+
+static const weight_store_ops store_ops = {
+    destroy, local_micro_batches, micro_batch, begin_micro_batch, finish, read_state, own_range, read_own, write_state,
+};
+
+status store_create(const model *m, engine *e, const dist *d, const rank_groups *g, sharding shards,
+                    int64_t micro_batches, uint64_t seed, bool training, weight_store **out) {
+  *out = NULL;
+  store *s;
+  TRY(memory_new(&s, 1, sizeof *s, "weight store"));
+  s->base = (weight_store){.source = {gather, release, grad, grad_done},
+                           .ops = &store_ops,
+                           .m = m,
+                           .e = e,
+                           .d = d,
+                           .g = g,
+                           .micro_batches = micro_batches};
+  s->shards = shards;
+  status result = build(s, seed, training);
+  if (result != STATUS_OK) {
+    destroy(&s->base);
+    return result;
+  }
+  *out = &s->base;
+  return STATUS_OK;
+}
+
+void store_plan(const model *m, dtype compute, dtype state, int shard_ranks, int ranks, sharding shards,
+                int64_t micro_batches, bool training, memory_plan *p) {
+  double held = 0;
+  for (int u = 0; u < m->n_units; u++) {
+    held += (double)(shards.state ? m->units[u].leaf * layout_most_leaves(shard_ranks) : m->units[u].count);
+  }
+  keeper_plan(m, compute, state, shard_ranks, shards.state, shards.weights, training, p);
+  if (training) {
+    plan_add(p, "moments", 2 * held * (double)dtype_size(state));
+    gradients_plan(m, state, shard_ranks, ranks, shards.gradients, micro_batches, p);
+  }
+}

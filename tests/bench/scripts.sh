@@ -1,0 +1,58 @@
+#!/bin/sh
+# The measuring scripts of launch/, as a person starts them, on this machine and small: scripts.sh SOURCE_FOLDER BUILD_FOLDER
+set -eu
+source=$1
+export PSANN_BUILD="$2"
+command -v bible >/dev/null || {
+  echo "skipped: there is no program 'bible' here (package bible-kjv)"
+  exit 77
+}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export PSANN_DATA="$work/data" PSANN_REPORTS="$work/reports" PSANN_MODELS=cpu
+
+fail() {
+  echo "FAILED: $*" >&2
+  exit 1
+}
+one() { # the only file of that pattern
+  if [ $# != 1 ] || [ ! -f "$1" ]; then fail "no single file $*"; fi
+}
+keys() { # FILE KEY…: the file is a JSON object with these keys
+  python3 -c 'import json, sys; o = json.load(open(sys.argv[1])); missing = [k for k in sys.argv[2:] if k not in o]; sys.exit(f"{sys.argv[1]} lacks {missing}" if missing else 0)' "$@"
+}
+
+"$source/launch/next_gpu_batch.sh" --device cpu --only GPU-03 GPU-04 >"$work/batch.log" 2>&1 || { cat "$work/batch.log"; fail next_gpu_batch.sh; }
+sweep=$(dirname "$work"/reports/benchmarks/*/metrics.json)
+for name in throughput.json throughput.csv throughput_all.csv memory.json metrics.csv metrics.json; do
+  one "$sweep/$name"
+done
+[ "$(head -n 1 "$sweep/metrics.csv")" = epoch,step,loss,ppl,lr,grad_norm,toks ] || fail "header of metrics.csv"
+head -n 1 "$sweep/throughput.csv" | grep -q '^timestamp,base,batch_tokens,tokens_per_s,' || fail "header of throughput.csv"
+keys "$sweep/metrics.json" corpus_path model train train_loss_final train_ppl_final val_loss val_ppl published
+# What the corpus has to teach: the words and where sentences end, far below a uniform guess (6.33).
+python3 -c 'import json, sys; sys.exit(not json.load(open(sys.argv[1]))["val_loss"] < 5)' "$sweep/metrics.json" || fail "the tiny corpus was not learned"
+one "$work"/reports/gpu/*/summary.json
+
+rm -r "$work/reports"
+PSANN_SUITE=unit "$source/launch/run_cuda_suite.sh" --device cpu --only GPU-01 >"$work/suite.log" 2>&1 || { cat "$work/suite.log"; fail run_cuda_suite.sh; }
+keys "$work"/reports/tests/*/summary.json timestamp_utc exit_code tests failures errors skipped
+keys "$work"/reports/tests/*/system.json cuda_available device_count gpus
+one "$work"/reports/tests/*/junit.xml
+python3 -c 'import json, sys; o = json.load(open(sys.argv[1])); sys.exit(not (o["tests"] > 5 and o["failures"] == o["exit_code"] == 0))' "$work"/reports/tests/*/summary.json || fail "summary of the tests"
+
+claim() {
+  "$source/launch/claim.sh" small --runs "$work/runs" --out "$work/claim" --seeds "1 2" --rates 0.003 --arms "sine gelu" "$@" \
+    train.max_steps=2 train.warmup_steps=1 model.d_model=32 model.n_layers=1 model.n_heads=2 >"$work/claim.log" 2>&1
+}
+claim || { cat "$work/claim.log"; fail claim.sh; }
+for arm in sine gelu frozen amplitude frequency decay; do
+  grep -q "^| $arm |" "$work/claim/report.md" || fail "the report lacks the arm $arm"
+done
+[ "$(wc -l <"$work/claim/results.csv")" = 13 ] || fail "12 runs were asked for"
+# Equal parameters: GELU has never fewer, and at most 1 % more.
+awk -F, '$1 == "sine" { s = $4 } $1 == "gelu" { g = $4 } END { exit !(g >= s && g <= 1.01 * s) }' "$work/claim/results.csv" || fail "parameters of sine and GELU"
+claim --ablation maybe && fail "--ablation maybe was taken"
+"$source/launch/claim.sh" huge >/dev/null 2>&1 && fail "claim.sh huge was taken"
+"$source/launch/tiny_corpus.sh" --mib much >/dev/null 2>&1 && fail "--mib much was taken"
+echo "all scripts did what they say"
