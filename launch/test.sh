@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 . launch/lib.sh
 
 # shellcheck disable=SC2086
-need_packages $psann_packages libcmocka-dev sentencepiece python3-h5py bible-kjv
+need_packages $psann_packages libcmocka-dev sentencepiece python3-h5py python3-venv bible-kjv chromium
 build_psann enabled
 say "testing"
 exec meson test -C "$build" --print-errorlogs "$@"
