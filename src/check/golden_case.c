@@ -143,17 +143,6 @@ static void name_of(const char *path, char *name, size_t size) {
   }
 }
 
-status golden_case_read(golden_file *f, golden_case *k) {
-  *k = (golden_case){0};
-  name_of(golden_file_path(f), k->name, sizeof(k->name));
-  TRY(read_attributes(f, k));
-  if (!k->offered) {
-    return STATUS_OK;
-  }
-  TRY(model_create(&k->c->model, NULL, &k->m));
-  return read_batches(f, k);
-}
-
 void golden_case_free(golden_case *k) {
   model_free(k->m);
   config_free(k->c);
@@ -164,7 +153,7 @@ void golden_case_free(golden_case *k) {
 
 /* ---- tensors ---- */
 
-static status read_tensor(golden_file *f, const char *dataset, const tensor *t, double *values) {
+static status check_tensor(golden_file *f, const char *dataset, const tensor *t) {
   int dims;
   int64_t shape[GOLDEN_DIMS];
   TRY(golden_file_shape(f, dataset, &dims, shape));
@@ -176,7 +165,36 @@ static status read_tensor(golden_file *f, const char *dataset, const tensor *t, 
     USER_ERROR("%s: '%s' has another shape than the model's tensor, which has %d dimension%s and %lld elements",
                golden_file_path(f), dataset, t->dims, t->dims == 1 ? "" : "s", (long long)t->count);
   }
+  return STATUS_OK;
+}
+
+static status read_tensor(golden_file *f, const char *dataset, const tensor *t, double *values) {
+  TRY(check_tensor(f, dataset, t));
   return golden_file_reals(f, dataset, t->count, values);
+}
+
+/* The parameters of the model that the attributes describe are in the file, before anything is allocated for them. */
+static status check_parameters(golden_file *f, const model *m) {
+  for (int u = 0; u < m->n_units; u++) {
+    for (int i = 0; i < m->units[u].n_tensors; i++) {
+      char dataset[TENSOR_NAME + 32];
+      snprintf(dataset, sizeof(dataset), "params/%s", m->units[u].tensors[i].name);
+      TRY(check_tensor(f, dataset, &m->units[u].tensors[i]));
+    }
+  }
+  return STATUS_OK;
+}
+
+status golden_case_read(golden_file *f, golden_case *k) {
+  *k = (golden_case){0};
+  name_of(golden_file_path(f), k->name, sizeof(k->name));
+  TRY(read_attributes(f, k));
+  if (!k->offered) {
+    return STATUS_OK;
+  }
+  TRY(model_create(&k->c->model, NULL, &k->m));
+  TRY(check_parameters(f, k->m));
+  return read_batches(f, k);
 }
 
 status golden_case_unit(golden_file *f, const golden_case *k, const char *group, int unit_index, bool missing_frozen,

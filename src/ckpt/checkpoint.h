@@ -84,6 +84,10 @@ status checkpoint_verify(const checkpoint *k);
 /* Prints step, config, tensors and digests through log_line. */
 status checkpoint_describe(const checkpoint *k);
 
+/* Whether the file has all weights of `m` in their shapes, and no others: what is not there needs no memory. A user
+ * error that names the tensor. */
+status checkpoint_fits(const checkpoint *k, const model *m);
+
 /* Collective: fills the store from rank 0's file; `moments` false: weights alone. Every digest is verified on the way.
  * Shapes or names that don't fit: a user error that names the tensor. `k` is used on rank 0 only and may be NULL
  * elsewhere. */

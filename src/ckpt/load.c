@@ -55,6 +55,10 @@ static status check_table(const checkpoint *k, const model *m, int table) {
   return STATUS_OK;
 }
 
+status checkpoint_fits(const checkpoint *k, const model *m) {
+  return check_table(k, m, TABLE_MODEL);
+}
+
 /* A loading in progress, on rank 0. */
 typedef struct {
   const checkpoint *k;
