@@ -111,7 +111,7 @@ class Slurm(TrainCase):
         for _, run in jobs:
             self.length(run.name, last)
         for number, run in jobs:
-            self.wait_for_state(number, "COMPLETED", timeout=180)
+            self.wait_for_state(number, "COMPLETED", timeout=360)
             self.check_ended(number, "COMPLETED", 0)
             out = self.output(number)
             self.assertEqual(re.findall(r"supervise.sh: \S+ finished at step (\d+)", out), [str(last)], self.told(number))
