@@ -45,7 +45,11 @@ fi
 for store in "$train" "$val"; do
   if [ ! -f "$store" ] && [ -f "$store.xz" ]; then
     say "unpacking $store"
-    xz -dc "$store.xz" >"$store.part"
+    if command -v xz >/dev/null; then
+      xz -dc "$store.xz" >"$store.part"
+    else
+      python3 -c 'import lzma, shutil, sys; shutil.copyfileobj(lzma.open(sys.stdin.buffer), sys.stdout.buffer)' <"$store.xz" >"$store.part"
+    fi
     mv "$store.part" "$store"
   fi
 done
