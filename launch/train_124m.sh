@@ -62,7 +62,7 @@ fi
 
 if [ -n "$stores_only" ]; then
   for store in "$train" "$val"; do
-    [ "$store.xz" -nt "$store" ] || xz -k -f -T 0 "$store"
+    [ -f "$store.xz" ] && [ -z "$(find "$store" -newer "$store.xz")" ] || xz -k -f -T 0 "$store"
   done
   ls -l "$train" "$train.xz" "$val" "$val.xz"
   exit 0
