@@ -35,6 +35,9 @@ find_run() {
 # mark KEY: a value of the run's status.ini; nothing when there is none.
 mark() { sed -n "s/^$1 = //p" "$run/status.ini" 2>/dev/null; }
 
+# Changes whenever status.ini is written.
+mark_identity() { stat -c '%i %y' "$run/status.ini" 2>/dev/null; }
+
 # The step of the newest checkpoint; 0 without one.
 newest_step() {
   local step

@@ -78,6 +78,7 @@ finish() {
 # the ranks one second when it is told to end, does not hear of it if someone signals all processes at once. Until mpirun and the ranks
 # are ready for SIGUSR1 they ignore it.
 launch() {
+  mark_before=$(mark_identity)
   (
     trap '' USR1
     exec env --block-signal=INT,TERM,HUP setsid "${launcher[@]}" env --ignore-signal=USR1 "$train" "$@" </dev/null
@@ -88,8 +89,8 @@ launch() {
 
 # Ends the script unless the launch is one to start again.
 end_unless_failed() {
-  local state
-  state=$(mark state)
+  local state='' # a launcher that ends with 0 though it started nothing leaves the mark of an earlier launch
+  [ "$(mark_identity)" = "$mark_before" ] || state=$(mark state)
   if [ "$code" = 0 ] && [ "$state" = finished ]; then
     note "finished at step $(mark step)"
     finish 0

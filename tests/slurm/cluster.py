@@ -5,6 +5,7 @@ It needs root, and Debian's packages slurmctld, slurmd, slurm-client and munge. 
 import ctypes
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -18,8 +19,10 @@ PATH = os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin"
 
 # cred_expire: a job that is put back waits that long, two minutes unless told otherwise. The node has more processors than the machine, so
 # that jobs run side by side; two devices that every Linux has stand for GPUs, which serves to count them.
+# Under srun, Open MPI's shared memory and PMIx's folder bear the job's number, so two clusters at once must not have the same numbers.
 CONFIG = """
 ClusterName=psann
+FirstJobId={first_job}
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={ports[0]}
 SlurmdPort={ports[1]}
@@ -30,6 +33,7 @@ SlurmUser=root
 SlurmdUser=root
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool
+TmpFS={folder}/tmp
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.pid
 SlurmctldLogFile={folder}/slurmctld.log
@@ -93,9 +97,11 @@ class Cluster:
     def start(self):
         """Returns when jobs can run; otherwise raises RuntimeError with what the daemons wrote."""
         host = socket.gethostname().split(".")[0]
-        for name in ("state", "spool"):
+        for name in ("state", "spool", "tmp"):
             (self.folder / name).mkdir()
-        (self.folder / "slurm.conf").write_text(CONFIG.format(host=host, folder=self.folder, ports=free_ports(2)))
+        (self.folder / "tmp").chmod(0o1777)
+        first_job = random.SystemRandom().randrange(1000, 60000000)
+        (self.folder / "slurm.conf").write_text(CONFIG.format(host=host, folder=self.folder, ports=free_ports(2), first_job=first_job))
         (self.folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")  # of which nothing is used
         (self.folder / "gres.conf").write_text("Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n")
         key = self.folder / "munge.key"

@@ -117,7 +117,7 @@ class Slurm(TrainCase):
             self.assertEqual(re.findall(r"supervise.sh: \S+ finished at step (\d+)", out), [str(last)], self.told(number))
             self.assertGreaterEqual(int(slurm.job(number)["Restarts"]), 2)
             self.assertEqual(self.starts(number), [(str(i + 1), "2") for i in range(int(slurm.job(number)["Restarts"]) + 1)])
-            self.assertEqual(out.count("signal SIGUSR1"), out.count("put back into the queue"))
+            self.assertGreaterEqual(len(re.findall("supervise.sh: .*: signal SIGUSR1", out)), 2, self.told(number))
         whole = self.folder / "whole"
         self.run_train(self.length("whole", last), "eval.interval=0", timeout=120)
         for number, run in jobs:

@@ -61,12 +61,12 @@ class Supervise(TrainCase):
         self.wait_for(process, lambda: self.newest() >= step and len(processes_of(self.run_folder)) == self.ranks, f"a checkpoint of step {step}")
         return processes_of(self.run_folder)
 
-    def failing_program(self):
-        """A folder with a psann_train whose ranks fail before they have saved anything."""
+    def failing_program(self, code=7):
+        """A folder with a psann_train whose ranks end before they have saved anything."""
         folder = self.folder / "failing"
         folder.mkdir()
         program = folder / "psann_train"
-        program.write_text(f'#!/bin/sh\n[ "$1" != --value ] || exec "{PROGRAMS}/psann_train" "$@"\nexit 7\n')
+        program.write_text(f'#!/bin/sh\n[ "$1" != --value ] || exec "{PROGRAMS}/psann_train" "$@"\nexit {code}\n')
         program.chmod(0o755)
         return str(folder)
 
@@ -102,6 +102,15 @@ class Supervise(TrainCase):
         out = self.ended(process, 1)
         self.assertRegex(out, r"process \d+ has had none of its own for 20 s and does not end: it is killed")
         self.assertIn("given up: 1 launches in a row failed", out)
+
+    def test_end_with_0_that_is_none(self):
+        """srun ends with 0 when it could not start the ranks; what status.ini says is then of an earlier launch."""
+        config = self.steps(40)
+        self.ended(self.supervise(config), 0)
+        self.assertEqual(self.mark(self.run_folder)["state"], "finished")
+        (self.run_folder / "supervise.log").unlink()
+        out = self.ended(self.supervise(config, PSANN_MAX_FAILURES="2", PSANN_PROGRAMS=self.failing_program(0)), 1)
+        self.assertIn("given up: 2 launches in a row failed without a checkpoint newer than step 40; the last one ended with code 0", out)
 
     def test_waits_longer_and_longer(self):
         process = self.supervise(self.steps(60), PSANN_MAX_FAILURES="3", PSANN_BACKOFF_S="1", PSANN_PROGRAMS=self.failing_program())
