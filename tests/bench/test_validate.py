@@ -136,7 +136,7 @@ class Validate(unittest.TestCase):
         """A psann_bench whose psann_train is a script; $real is the program."""
         programs = pathlib.Path(tempfile.mkdtemp(dir=self.folder))
         shutil.copy(PROGRAMS / "psann_bench", programs)
-        for name in "psann_data", "psann_eval":
+        for name in "psann_data", "psann_eval", "psann_probe":
             (programs / name).symlink_to(PROGRAMS / name)
         trainer = programs / "psann_train"
         trainer.write_text(f"#!/bin/sh\nreal={PROGRAMS}/psann_train\n{script}\n")
