@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+from gpus import gpus
 from scaling_model import Machine, bench_model, step
 
 SOURCE = pathlib.Path(__file__).resolve().parents[1]
@@ -16,14 +17,6 @@ NETWORK = 50e9 * 0.9  # bytes a second of a GPU: 400 Gb/s, of which a tenth goes
 NETWORK_LATENCY = 3e-6
 MICRO_BATCHES = 8  # of a step in strong scaling: a power of two that all numbers of ranks divide
 LENGTH = {"weak": (3, 3, 3), "strong": (6, 8, 3)}  # warm-up, steps, repeats; 30 steps in strong scaling, whose losses are compared
-
-
-def gpus():
-    try:
-        found = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=60)
-    except OSError:
-        return 0
-    return found.stdout.count("GPU ") if found.returncode == 0 else 0
 
 
 def mpirun(o, ranks, *command):

@@ -8,7 +8,7 @@ import dataclasses
 import pathlib
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs" / "bench"
-GRAD, MASTER, COMPUTE = 4, 4, 2  # bytes of an element
+GRAD, COMPUTE = 4, 2  # bytes of an element
 UPDATE_BYTES = 30  # read and written by AdamW for an element: gradient, master, two moments, copy in the compute type
 RING = 3  # buffers for gathered units
 

@@ -11,7 +11,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
-#include "bench/json.h"
+#include "base/json.h"
 #include "infer/arguments.h"
 
 /* Text that grows; sized for reports. */

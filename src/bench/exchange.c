@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "base/file.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "dist/groups.h"
@@ -199,11 +199,8 @@ static status write_figures(const exchange *x, const char *path) {
   cJSON_AddStringToObject(root, "engine", x->e->description);
   cJSON_AddStringToObject(root, "commit", version_commit());
   cJSON_AddItemReferenceToObject(root, "results", x->results);
-  char *text = cJSON_Print(root);
+  status s = json_write(path, root);
   cJSON_Delete(root);
-  REQUIRE(text != NULL, "no memory for '%s'", path);
-  status s = file_write_atomic(path, text, strlen(text));
-  cJSON_free(text);
   return s;
 }
 

@@ -10,7 +10,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
-#include "bench/json.h"
+#include "base/json.h"
 #include "report/version.h"
 
 static status make_folder(const char *given, char **path) {

@@ -5,7 +5,7 @@
 
 #include "base/clock.h"
 #include "base/memory.h"
-#include "bench/json.h"
+#include "base/json.h"
 #include "bench/steps.h"
 #include "engine/select.h"
 #include "train/step.h"

@@ -8,7 +8,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
-#include "bench/json.h"
+#include "base/json.h"
 #include "bench/steps.h"
 #include "ckpt/checkpoint.h"
 

@@ -6,7 +6,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
-#include "bench/json.h"
+#include "base/json.h"
 #include "bench/sample.h"
 #include "bench/steps.h"
 #include "ckpt/checkpoint.h"

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "bench/json.h"
+#include "base/json.h"
 #include "bench/measure.h"
 #include "bench/published.h"
 #include "bench/steps.h"

@@ -10,7 +10,7 @@
 #include "base/memory.h"
 #include "bench/cached_full.h"
 #include "bench/child.h"
-#include "bench/json.h"
+#include "base/json.h"
 #include "bench/sample.h"
 #include "bench/steps.h"
 

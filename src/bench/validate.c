@@ -10,7 +10,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "bench/bundle.h"
-#include "bench/json.h"
+#include "base/json.h"
 #include "bench/steps.h"
 #include "bench/validate_system.h"
 #include "infer/arguments.h"

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/file.h"
-#include "bench/json.h"
+#include "base/json.h"
 #include "engine/select.h"
 #include "report/version.h"
 

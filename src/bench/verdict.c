@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "bench/json.h"
+#include "base/json.h"
 #include "bench/validation.h"
 
 static void set_text(cJSON *o, const char *key, const char *text) {

@@ -69,12 +69,9 @@ typedef struct {
 } loading;
 
 static status load_begin(loading *l, const model *m) {
-  int64_t largest = 0;
+  int64_t largest = model_largest_unit(m);
   for (int table = 0; table < l->tables; table++) {
     TRY(check_table(l->k, m, table));
-  }
-  for (int u = 0; u < m->n_units; u++) {
-    largest = m->units[u].count > largest ? m->units[u].count : largest;
   }
   TRY(memory_new(&l->values, (size_t)largest, sizeof *l->values, "a unit of the checkpoint"));
   if (l->wide) {

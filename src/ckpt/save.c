@@ -11,7 +11,7 @@ typedef struct {
 } saving;        /* on rank 0 */
 
 static status save_begin(saving *s, const ckpt_content *content) {
-  TRY(memory_new(&s->values, (size_t)ckpt_largest_part(content->m), sizeof *s->values, "a unit of the checkpoint"));
+  TRY(memory_new(&s->values, (size_t)model_largest_unit(content->m), sizeof *s->values, "a unit of the checkpoint"));
   return ckpt_write_begin(content, &s->file);
 }
 

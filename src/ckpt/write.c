@@ -39,14 +39,6 @@ state_kind ckpt_part_kind(const model *m, int part) {
   return kinds[ckpt_part_table(m, part)];
 }
 
-int64_t ckpt_largest_part(const model *m) {
-  int64_t largest = 0;
-  for (int u = 0; u < m->n_units; u++) {
-    largest = m->units[u].count > largest ? m->units[u].count : largest;
-  }
-  return largest;
-}
-
 static bool stands_in(const tensor *t, int table) {
   return table == TABLE_MODEL || t->trainable;
 }

@@ -33,9 +33,6 @@ static inline int ckpt_part_table(const model *m, int part) {
 /* What the weight store calls it. */
 state_kind ckpt_part_kind(const model *m, int part);
 
-/* Elements of the largest part. */
-int64_t ckpt_largest_part(const model *m);
-
 typedef struct ckpt_write ckpt_write;
 
 /* Makes the folder, clears what killed runs left, looks for space, and creates the temporary file. *out must be freed,

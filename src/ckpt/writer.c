@@ -14,6 +14,7 @@
 #include "ckpt/file_thread.h"
 #include "ckpt/snapshot.h"
 #include "dist/pieces.h"
+#include "shard/layout.h"
 
 enum { MESSAGE = 4096, ENDED = 1 << 30 /* in place of a number of parts */ };
 
@@ -50,11 +51,11 @@ static int parts_of(const checkpoint_writer *b) {
 
 double checkpoint_copy_bytes(const model *m, int ranks, int shard_ranks) {
   double bytes = 0;
-  int64_t leaves = (UNIT_LEAVES + shard_ranks - 1) / shard_ranks;
+  int64_t leaves = layout_most_leaves(shard_ranks);
   for (int u = 0; u < m->n_units; u++) {
     bytes += (double)TABLES * sizeof(float) * (double)(leaves * m->units[u].leaf);
   }
-  bytes += ranks > 1 ? (double)PIECE_LANES * sizeof(float) * (double)ckpt_largest_part(m) : 0; /* rooms of rank 0 */
+  bytes += ranks > 1 ? (double)PIECE_LANES * sizeof(float) * (double)model_largest_unit(m) : 0; /* rooms of rank 0 */
   return bytes;
 }
 
@@ -105,7 +106,7 @@ static status gather_ranges(checkpoint_writer *b) {
 static status allocate(checkpoint_writer *b) {
   TRY(snapshot_create(b->spec.w, &b->copy));
   for (int lane = 0; lane < PIECE_LANES && b->spec.d->rank == 0 && b->spec.d->ranks > 1; lane++) {
-    TRY(memory_new(&b->rooms[lane], (size_t)ckpt_largest_part(b->spec.m), sizeof *b->rooms[lane],
+    TRY(memory_new(&b->rooms[lane], (size_t)model_largest_unit(b->spec.m), sizeof *b->rooms[lane],
                    "a unit of the checkpoint"));
   }
   return STATUS_OK;

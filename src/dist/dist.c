@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/wall.h"
+#include "dist/messages.h"
 #include "dist/mpi_world.h"
 
 enum { MESSAGE = 1024, DIST_PARTS = 8 };
@@ -388,23 +389,6 @@ void dist_part_free(dist *part) {
   *part = (dist){0};
 }
 
-static status send_pieces(const dist *d, const char *data, uint64_t bytes) {
-  for (uint64_t at = 0; at < bytes; at += MPI_CHUNK_BYTES) {
-    uint64_t left = bytes - at;
-    TRY_MPI(MPI_Send(data + at, (int)(left < MPI_CHUNK_BYTES ? left : MPI_CHUNK_BYTES), MPI_BYTE, 0, 0, mpi_comm(d)));
-  }
-  return STATUS_OK;
-}
-
-static status receive_pieces(const dist *d, int from, char *data, uint64_t bytes) {
-  for (uint64_t at = 0; at < bytes; at += MPI_CHUNK_BYTES) {
-    uint64_t left = bytes - at;
-    TRY_MPI(MPI_Recv(data + at, (int)(left < MPI_CHUNK_BYTES ? left : MPI_CHUNK_BYTES), MPI_BYTE, from, 0, mpi_comm(d),
-                     MPI_STATUS_IGNORE));
-  }
-  return STATUS_OK;
-}
-
 status dist_collect(const dist *d, const void *mine, size_t bytes, void *all, size_t all_bytes) {
   if (d->ranks == 1) {
     REQUIRE(bytes == all_bytes, "%zu bytes were expected, there are %zu", all_bytes, bytes);
@@ -425,16 +409,23 @@ status dist_collect(const dist *d, const void *mine, size_t bytes, void *all, si
     s = status_set(STATUS_FAILURE, __FILE__, __LINE__, "%llu bytes were expected of %d ranks, there are %llu",
                    (unsigned long long)wanted, d->ranks, (unsigned long long)sum);
   }
+  messages m = {.comm = mpi_comm(d), .chunk = MPI_CHUNK_BYTES};
   if (s == STATUS_OK && d->rank != 0) {
-    s = send_pieces(d, mine, size);
+    s = messages_send(&m, 0, mine, (int64_t)size);
   } else if (s == STATUS_OK) {
     char *to = all;
     memcpy(to, mine, bytes);
     for (int r = 1; r < d->ranks && s == STATUS_OK; r++) {
       to += sizes[r - 1];
-      s = receive_pieces(d, r, to, sizes[r]);
+      s = messages_receive(&m, r, to, (int64_t)sizes[r]);
     }
   }
+  if (s == STATUS_OK) {
+    s = messages_wait(&m);
+  } else {
+    messages_settle(&m);
+  }
+  free(m.requests);
   free(sizes);
   return s;
 }

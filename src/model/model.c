@@ -139,3 +139,11 @@ void model_limits(const model *m, const engine *e, int64_t B, int64_t T, engine_
                             .Vp = m->vocab_padded,
                             .chunk = loss_chunk(e->chunk_logits, B * T, m->vocab_padded)};
 }
+
+int64_t model_largest_unit(const model *m) {
+  int64_t largest = 0;
+  for (int u = 0; u < m->n_units; u++) {
+    largest = m->units[u].count > largest ? m->units[u].count : largest;
+  }
+  return largest;
+}

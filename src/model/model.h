@@ -80,6 +80,9 @@ void model_free(model *m);
 /* The tensor of that name, or NULL; *unit_index is set when not NULL. */
 const tensor *model_tensor(const model *m, const char *name, int *unit_index);
 
+/* Elements of the largest unit. */
+int64_t model_largest_unit(const model *m);
+
 /* Initial values of elements [first, first + count) of a unit, padding included (zero). */
 status model_initial(const model *m, int unit_index, uint64_t seed, int64_t first, int64_t count, float *values);
 

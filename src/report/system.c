@@ -10,8 +10,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "base/file.h"
-#include "base/memory.h"
+#include "base/json.h"
 #include "report/version.h"
 
 /* The text after `key` and `separator` on the first line of `path` that starts with `key`, without quotes; "" when
@@ -144,15 +143,7 @@ struct cJSON *system_object(const system_facts *f, const dist *d, const char *en
 
 status system_write(const char *path, const system_facts *f, const dist *d, const char *engine, int argc, char **argv) {
   cJSON *o = system_object(f, d, engine, argc, argv);
-  char *json = cJSON_Print(o);
-  char *text = NULL;
+  status s = json_write(path, o);
   cJSON_Delete(o);
-  REQUIRE(json != NULL, "no memory for '%s'", path);
-  status s = memory_format(&text, "%s\n", json);
-  cJSON_free(json);
-  if (s == STATUS_OK) {
-    s = file_write_atomic(path, text, strlen(text));
-  }
-  free(text);
   return s;
 }

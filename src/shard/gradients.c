@@ -153,7 +153,7 @@ void gradients_plan(const model *m, dtype state, int shard_ranks, int ranks, boo
     own += (double)(m->units[u].leaf * layout_most_leaves(shard_ranks));
     pools += alike_before(m, u, &first) < POOL_BUFFERS ? (double)m->units[u].count : 0.0;
   }
-  double sums = (double)tree_buffers(reduction_local_most(ranks, rounds, micro_batches)) * (rounds ? own : whole);
+  double sums = (double)tree_buffers(reduction_local_most(ranks, micro_batches)) * (rounds ? own : whole);
   plan_add(p, "gradients", (sums + (rounds ? pools : 0.0)) * (double)dtype_size(state));
   if (shard_ranks > 1) {
     plan_add(p, "gradient exchange", reduction_exchange_bytes(m, state, shard_ranks));

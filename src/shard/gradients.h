@@ -23,7 +23,7 @@ status gradients_done(gradients *g, int unit_index);
 /* After the last micro-batch: STREAM_MAIN sees the sums. */
 status gradients_finish(gradients *g);
 
-/* This rank's slice of the summed gradient (s), and where the unit's first element would stand in the same buffer. */
+/* This rank's slice of the summed gradient (s). */
 void *gradients_own(const gradients *g, int unit_index);
 /* The whole sum; with `everywhere`, or on one rank. */
 void *gradients_whole(const gradients *g, int unit_index);

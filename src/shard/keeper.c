@@ -69,7 +69,7 @@ static status build(keeper *k) {
   if (!k->slice_weights) {
     return STATUS_OK;
   }
-  return ring_create(k->e, (size_t)layout_largest_unit(m) * dtype_size(k->e->compute), &k->ring);
+  return ring_create(k->e, (size_t)model_largest_unit(m) * dtype_size(k->e->compute), &k->ring);
 }
 
 status keeper_create(const layout *l, engine *e, collectives *c, bool slice_state, bool slice_weights, bool training,
@@ -125,7 +125,7 @@ void keeper_plan(const model *m, dtype compute, dtype state, int ranks, bool sli
     plan_add(p, "vectors", vectors * (double)dtype_size(state));
   }
   if (slice_weights) {
-    plan_add(p, "gathered units", RING_SLOTS * (double)layout_largest_unit(m) * (double)dtype_size(compute));
+    plan_add(p, "gathered units", RING_SLOTS * (double)model_largest_unit(m) * (double)dtype_size(compute));
   }
 }
 

@@ -64,11 +64,3 @@ int64_t layout_most_leaves(int ranks) {
   }
   return most;
 }
-
-int64_t layout_largest_unit(const model *m) {
-  int64_t largest = 0;
-  for (int u = 0; u < m->n_units; u++) {
-    largest = m->units[u].count > largest ? m->units[u].count : largest;
-  }
-  return largest;
-}

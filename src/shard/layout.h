@@ -27,7 +27,5 @@ int64_t layout_count(const layout *l, int unit_index);
 
 /* Leaves of the rank that has the most of them. */
 int64_t layout_most_leaves(int ranks);
-/* Elements of the largest unit. */
-int64_t layout_largest_unit(const model *m);
 
 #endif

@@ -36,7 +36,7 @@ double reduction_exchange_bytes(const model *m, dtype state, int ranks) {
   if (ranks == 1) {
     return 0;
   }
-  double leaf = (double)(layout_largest_unit(m) / UNIT_LEAVES);
+  double leaf = (double)(model_largest_unit(m) / UNIT_LEAVES);
   return (double)ranks * (double)layout_most_leaves(ranks) * leaf * (double)dtype_size(state);
 }
 
@@ -123,8 +123,8 @@ int64_t reduction_micro_batch(const reduction *r, int64_t j) {
   return r->rounds ? j * r->ranks + r->rank : partition_start(r->micro_batches, r->ranks, r->rank) + j;
 }
 
-int64_t reduction_local_most(int ranks, bool rounds, int64_t micro_batches) {
-  (void)rounds; /* the last round is for nothing where a block is shorter */
+/* In blocks too: there the last round is for nothing where a block is shorter. */
+int64_t reduction_local_most(int ranks, int64_t micro_batches) {
   return rounds_of(ranks, micro_batches);
 }
 

@@ -55,7 +55,7 @@ double reduction_exchange_bytes(const model *m, dtype state, int shard_ranks);
 int64_t reduction_local(const reduction *r);
 int64_t reduction_micro_batch(const reduction *r, int64_t j);
 /* Of the rank that has the most. */
-int64_t reduction_local_most(int ranks, bool rounds, int64_t micro_batches);
+int64_t reduction_local_most(int ranks, int64_t micro_batches);
 
 /* Starts a sum; at most one is under way, so the one before it is completed first. */
 status reduction_start(reduction *r, const reduce_call *call);

@@ -126,8 +126,8 @@ static void own_range(const weight_store *w, int unit_index, int64_t *first, int
 
 /* Where this rank's own range of a state begins. */
 static status own_state(const store *s, int unit_index, state_kind what, const char **out) {
-  const kept_unit *k = &s->k->units[unit_index];
   TRY(check_unit(&s->base, unit_index));
+  const kept_unit *k = &s->k->units[unit_index];
   REQUIRE(s->grads != NULL || (what == STATE_WEIGHTS && k->master.at != NULL),
           "a weight store that doesn't train has neither gradients nor moments nor master weights of its own");
   if (what == STATE_GRADS) {

@@ -183,9 +183,12 @@ static void remedy(const training *t, char *text, size_t room_of_text) {
            "parallel.strategy on more ranks divides the weights");
 }
 
+bool memory_fits(const training *t) {
+  return plan_total(&t->plan) <= t->memory_available || t->memory_available <= 0;
+}
+
 status memory_check(training *t) {
-  double needed = plan_total(&t->plan);
-  if (needed <= t->memory_available || t->memory_available <= 0) {
+  if (memory_fits(t)) {
     return STATUS_OK;
   }
   char need[32], have[32], fitting[160];
@@ -193,7 +196,7 @@ status memory_check(training *t) {
   USER_ERROR(
       "each rank needs %s but has %s (the free memory of %s shared by %d rank%s); lower train.micro_batch (%lld), "
       "data.seq_len (%lld) or the model, set train.recompute = block, or start fewer ranks a host%s",
-      memory_text(needed, need), memory_text(t->memory_available, have), t->d->host, t->d->local_ranks,
+      memory_text(plan_total(&t->plan), need), memory_text(t->memory_available, have), t->d->host, t->d->local_ranks,
       t->d->local_ranks == 1 ? "" : "s", (long long)t->c->train.micro_batch, (long long)t->c->data.seq_len, fitting);
 }
 

@@ -36,6 +36,9 @@ int64_t memory_micro_batch(training *t, double total);
 /* Bytes of a device that the plan of a micro-batch of `auto` leaves to the context, the libraries and NCCL. */
 double memory_reserve(double total);
 
+/* Whether the plan needs no more than this rank has, or that is not known. */
+bool memory_fits(const training *t);
+
 /* A user error on this rank, with the numbers and with what would fit, when the plan needs more than there is. */
 status memory_check(training *t);
 

@@ -15,7 +15,7 @@ static status plan_with(training *t, config_strategy strategy, bool *fits) {
   TRY(weight_store_shard_ranks(strategy, t->c->parallel.shard_ranks, t->d, &t->shard_ranks));
   memory_plan_run(t);
   int64_t short_somewhere;
-  TRY(dist_max(t->d, t->memory_available > 0 && plan_total(&t->plan) > t->memory_available, &short_somewhere));
+  TRY(dist_max(t->d, !memory_fits(t), &short_somewhere));
   *fits = !short_somewhere;
   return STATUS_OK;
 }

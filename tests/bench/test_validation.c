@@ -17,7 +17,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "bench/child.h"
-#include "bench/json.h"
+#include "base/json.h"
 #include "bench/published.h"
 #include "bench/steps.h"
 

@@ -8,18 +8,12 @@ import subprocess
 import sys
 import unittest
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "train"))
+PROJECT = pathlib.Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(PROJECT / "tests" / "train"), str(PROJECT / "launch")]
 from common import ENVIRONMENT, PROGRAMS, TrainCase  # noqa: E402
+from gpus import gpus  # noqa: E402
 
 SKIPPED = 77  # meson's code for a test that can't run here
-
-
-def gpus():
-    try:
-        found = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=60)
-    except OSError:
-        return 0
-    return found.stdout.count("GPU ") if found.returncode == 0 else 0
 
 
 # Precision and dropout: with dropout attention is our own, without it cuDNN's in 16 bits.
@@ -157,10 +151,7 @@ class Gpu(TrainCase):
         for step in (8, 40):  # while it falls, and while it grows
             run = self.folder / f"from_{step}"
             shutil.copytree(one, run)
-            for saved in self.steps_saved(run):
-                if saved > step:
-                    self.checkpoint(run, saved).unlink()
-            (run / "checkpoints" / "latest").write_text(f"step_{step:08}.h5\n")
+            self.rewind(run, step)
             self.assertIn(f"from step {step}: ", self.train_gpu(run, *scaling, precision="fp16", **keys).out)
             self.assert_same_run(one, run, steps)
 

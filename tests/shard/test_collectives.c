@@ -3,6 +3,7 @@
 
 #include "dist/collectives_mpi.h"
 #include "random_values.h"
+#include "ranks_main.h"
 #include "unit.h"
 
 enum { MAX_RANKS = 16, IN_FLIGHT = 7 };
@@ -166,15 +167,7 @@ static void one_rank_needs_none(void **state) {
   assert_null(c);
 }
 
-static status share_seed(void) {
-  seed = test_seed();
-  void *data = &seed;
-  size_t bytes = sizeof seed;
-  TRY(dist_broadcast(&d, &data, &bytes));
-  if (d.rank != 0) {
-    memcpy(&seed, data, sizeof seed);
-    free(data);
-  }
+static status few_enough(void) {
   REQUIRE(d.ranks >= 2 && d.ranks <= MAX_RANKS, "this test takes 2 to %d ranks, not %d", MAX_RANKS, d.ranks);
   return STATUS_OK;
 }
@@ -186,16 +179,5 @@ int main(int argc, char **argv) {
       cmocka_unit_test(slices_in_many_messages),
       cmocka_unit_test(one_rank_needs_none),
   };
-  status s = dist_start(&argc, &argv, &d);
-  if (s == STATUS_OK) {
-    s = share_seed();
-  }
-  if (s == STATUS_OK) {
-    print_message("seed %llu, rank %d of %d\n", (unsigned long long)seed, d.rank, d.ranks);
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    s = failed == 0 ? STATUS_OK
-                    : status_set(STATUS_FAILURE, __FILE__, __LINE__, "%d tests failed on rank %d", failed, d.rank);
-  }
-  dist_end(&d, s);
-  return s;
+  return RANKS_MAIN(few_enough, tests);
 }

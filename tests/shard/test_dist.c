@@ -3,6 +3,7 @@
 
 #include "dist/dist.h"
 #include "random_values.h"
+#include "ranks_main.h"
 #include "unit.h"
 
 static dist d;
@@ -156,34 +157,11 @@ static void everyone_meets(void **state) {
   assert_int_equal(dist_barrier(&d), STATUS_OK);
 }
 
-static status share_seed(void) {
-  seed = test_seed();
-  void *data = &seed;
-  size_t bytes = sizeof seed;
-  TRY(dist_broadcast(&d, &data, &bytes));
-  if (d.rank != 0) {
-    memcpy(&seed, data, sizeof seed);
-    free(data);
-  }
-  return STATUS_OK;
-}
-
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(ranks_and_hosts),      cmocka_unit_test(largest_of_all), cmocka_unit_test(broadcast_from_rank_0),
       cmocka_unit_test(gather_to_rank_0),     cmocka_unit_test(same_text),      cmocka_unit_test(agree_on_the_worst),
       cmocka_unit_test(one_rank_without_mpi), cmocka_unit_test(everyone_meets),
   };
-  status s = dist_start(&argc, &argv, &d);
-  if (s == STATUS_OK) {
-    s = share_seed();
-  }
-  if (s == STATUS_OK) {
-    print_message("seed %llu, rank %d of %d\n", (unsigned long long)seed, d.rank, d.ranks);
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    s = failed == 0 ? STATUS_OK
-                    : status_set(STATUS_FAILURE, __FILE__, __LINE__, "%d tests failed on rank %d", failed, d.rank);
-  }
-  dist_end(&d, s);
-  return s;
+  return RANKS_MAIN(NULL, tests);
 }

@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "deferred_engine.h"
 #include "random_values.h"
+#include "ranks_main.h"
 #include "shard/weight_store.h"
 #include "unit.h"
 
@@ -209,14 +210,6 @@ static void transformer(void **state) {
 }
 
 static status prepare(void) {
-  seed = test_seed();
-  void *data = &seed;
-  size_t bytes = sizeof seed;
-  TRY(dist_broadcast(&d, &data, &bytes));
-  if (d.rank != 0) {
-    memcpy(&seed, data, sizeof seed);
-    free(data);
-  }
   dist_single(&alone);
   return STATUS_OK;
 }
@@ -227,16 +220,5 @@ int main(int argc, char **argv) {
       cmocka_unit_test(waveresnet),
       cmocka_unit_test(transformer),
   };
-  status s = dist_start(&argc, &argv, &d);
-  if (s == STATUS_OK) {
-    s = prepare();
-  }
-  if (s == STATUS_OK) {
-    print_message("seed %llu, rank %d of %d\n", (unsigned long long)seed, d.rank, d.ranks);
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    s = failed == 0 ? STATUS_OK
-                    : status_set(STATUS_FAILURE, __FILE__, __LINE__, "%d tests failed on rank %d", failed, d.rank);
-  }
-  dist_end(&d, s);
-  return s;
+  return RANKS_MAIN(prepare, tests);
 }

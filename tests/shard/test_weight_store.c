@@ -6,6 +6,7 @@
 
 #include "base/digest.h"
 #include "random_values.h"
+#include "ranks_main.h"
 #include "shard/weight_store.h"
 #include "unit.h"
 #include "wrapped_engine.h"
@@ -564,14 +565,6 @@ static void identity_in_words(void **state) {
 }
 
 static status prepare(void) {
-  seed = test_seed();
-  void *data = &seed;
-  size_t bytes = sizeof seed;
-  TRY(dist_broadcast(&d, &data, &bytes));
-  if (d.rank != 0) {
-    memcpy(&seed, data, sizeof seed);
-    free(data);
-  }
   dist_single(&alone);
   config *c;
   TRY(config_new(&c));
@@ -613,17 +606,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(no_memory),
       cmocka_unit_test(identity_in_words),
   };
-  status s = dist_start(&argc, &argv, &d);
-  if (s == STATUS_OK) {
-    s = prepare();
-  }
-  if (s == STATUS_OK) {
-    print_message("seed %llu, rank %d of %d\n", (unsigned long long)seed, d.rank, d.ranks);
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    s = failed == 0 ? STATUS_OK
-                    : status_set(STATUS_FAILURE, __FILE__, __LINE__, "%d tests failed on rank %d", failed, d.rank);
-    model_free(m);
-  }
-  dist_end(&d, s);
-  return s;
+  int code = RANKS_MAIN(prepare, tests);
+  model_free(m);
+  return code;
 }

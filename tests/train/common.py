@@ -70,6 +70,15 @@ class TrainCase(unittest.TestCase):
         self.folder = pathlib.Path(tempfile.mkdtemp(dir=self.root))
 
     @classmethod
+    def run_for_all(cls, run, name, *overrides, ranks=1, **sections):
+        """A run, named as its config, that all tests of the class look at; for setUpClass."""
+        case = cls("run_train")
+        case.folder = cls.root
+        result = case.run_train(case.config(run, name=name, **sections), *overrides, ranks=ranks)
+        case.doCleanups()
+        return result
+
+    @classmethod
     def make_store(cls, path, documents, tokenizer="bytes"):
         source = pathlib.Path(tempfile.mkdtemp(dir=cls.root))
         for i, text in enumerate(text_of(cls.rng, documents)):
@@ -174,6 +183,13 @@ class TrainCase(unittest.TestCase):
 
     def steps_saved(self, run):
         return sorted(int(re.search(r"\d+", p.name).group()) for p in (pathlib.Path(run) / "checkpoints").glob("step_*.h5"))
+
+    def rewind(self, run, step):
+        """Takes a run back to its checkpoint of `step`, as if it had been killed some steps later."""
+        for saved in self.steps_saved(run):
+            if saved > step:
+                self.checkpoint(run, saved).unlink()
+        (run / "checkpoints" / "latest").write_text(f"step_{step:08}.h5\n")
 
     def assert_same_run(self, a, b, step):
         """Metrics of all steps and the checkpoint of the last one, bit for bit."""

@@ -21,13 +21,7 @@ class Files(TrainCase):
     def setUpClass(cls):
         super().setUpClass()
         cls.run_folder = cls.root / "run"
-        case = cls("runTest")
-        case.folder = cls.root
-        cls.out = case.run_train(case.config(cls.run_folder, name="files.ini"), ranks=2).out
-        case.doCleanups()
-
-    def runTest(self):
-        pass
+        cls.out = cls.run_for_all(cls.run_folder, "files.ini", ranks=2).out
 
     def test_metrics_jsonl(self):
         lines = [json.loads(line) for line in (self.run_folder / "metrics.jsonl").read_text().splitlines()]

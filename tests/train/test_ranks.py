@@ -12,13 +12,7 @@ class Ranks(TrainCase):
     def setUpClass(cls):
         super().setUpClass()
         cls.reference = cls.root / "one"
-        case = cls("runTest")
-        case.folder = cls.root
-        case.result = case.run_train(case.config(cls.reference, name="reference.ini"))
-        case.doCleanups()
-
-    def runTest(self):
-        pass
+        cls.run_for_all(cls.reference, "reference.ini")
 
     def test_loss_falls(self):
         losses = [float(r["loss"]) for r in self.rows(self.reference)]

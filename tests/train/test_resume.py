@@ -17,22 +17,13 @@ class Resume(TrainCase):
     def setUpClass(cls):
         super().setUpClass()
         cls.reference = cls.root / "unbroken"
-        case = cls("runTest")
-        case.folder = cls.root
-        case.run_train(case.config(cls.reference, name="unbroken.ini", **cls.keys))
-        case.doCleanups()
-
-    def runTest(self):
-        pass
+        cls.run_for_all(cls.reference, "unbroken.ini", **cls.keys)
 
     def rewound(self, step):
         """A copy of the unbroken run as it was killed some steps after its checkpoint of `step`."""
         run = self.folder / "run"
         shutil.copytree(self.reference, run)
-        for saved in self.steps_saved(run):
-            if saved > step:
-                self.checkpoint(run, saved).unlink()
-        (run / "checkpoints" / "latest").write_text(f"step_{step:08}.h5\n")
+        self.rewind(run, step)
         return run
 
     def check_equal(self, run):

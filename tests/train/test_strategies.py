@@ -24,13 +24,7 @@ class Strategies(TrainCase):
     def setUpClass(cls):
         super().setUpClass()
         cls.reference = cls.root / "one"
-        case = cls("runTest")
-        case.folder = cls.root
-        case.run_train(case.config(cls.reference, name="reference.ini", **cls.keys))
-        case.doCleanups()
-
-    def runTest(self):
-        pass
+        cls.run_for_all(cls.reference, "reference.ini", **cls.keys)
 
     def check(self, strategy, ranks, *overrides, **more):
         run = self.folder / f"{strategy}{ranks}"
@@ -124,15 +118,8 @@ class Chains(TrainCase):
         for i, (strategy, ranks) in enumerate(links):
             self.run_train(self.config(run, **self.keys), f"parallel.strategy={strategy}", ranks=ranks, timeout=120)
             if i + 1 < len(links):
-                self.go_back(run, 4 * (i + 1))
+                self.rewind(run, 4 * (i + 1))
         self.assert_same_run(reference, run, self.steps)
-
-    def go_back(self, run, step):
-        """To the checkpoint of `step`, as a run that was killed some steps after it."""
-        for saved in self.steps_saved(run):
-            if saved > step:
-                self.checkpoint(run, saved).unlink()
-        (run / "checkpoints" / "latest").write_text(f"step_{step:08}.h5\n")
 
     def test_full_shard_ddp_shard_grad(self):
         self.chain(("full_shard", 4), ("ddp", 1), ("shard_grad", 2))

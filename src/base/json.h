@@ -1,6 +1,6 @@
-/* JSON files of reports. */
-#ifndef PSANN_BENCH_JSON_H
-#define PSANN_BENCH_JSON_H
+/* JSON objects and files. */
+#ifndef PSANN_BASE_JSON_H
+#define PSANN_BASE_JSON_H
 
 #include <cjson/cJSON.h>
 
