@@ -14,7 +14,7 @@ export CUDA_VISIBLE_DEVICES= # a GPU that is there stays out of it
 
 say "building without CUDA in $plain"
 [ -f "$plain/build.ninja" ] || meson setup "$plain" -Dcuda=disabled -Dtests=disabled
-ninja -C "$plain" src/programs/psann_train
+ninja -C "$plain" src/programs/psann_train src/programs/psann_probe
 if ldd "$plain/src/programs/psann_train" | grep -E 'libcu(da|dart|blas|dnn)|libnccl'; then
   die "the build without CUDA is linked with CUDA's libraries"
 fi
