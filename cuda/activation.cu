@@ -12,24 +12,16 @@ namespace {
 
 enum { WARPS = 8, THREADS = WARPS * WARP };
 
-// Rows that a thread has asked for ahead of the one that it works on: with two blocks a multiprocessor, fewer would not
-// keep memory busy.
-enum { AHEAD = 4 };
+// Blocks that a multiprocessor has room for, and rows that a thread has asked for ahead of the one that it works on:
+// what was fastest on an H100. The forward has little to compute and wants many warps; the backward's sums take
+// registers, so its few warps must ask further ahead to keep memory busy.
+enum { FORWARD_BLOCKS = 5, FORWARD_AHEAD = 3, BACKWARD_BLOCKS = 2, BACKWARD_AHEAD = 4 };
 
-template <typename P>
+template <typename T, int VEC, int AHEAD>
 struct row_queue {
-  P ahead[AHEAD];
+  raw_pack<T, VEC> ahead[AHEAD];
 
-  // The first row's pack out; what lies AHEAD · step elements further comes in, where that is before `end`.
-  __device__ __forceinline__ P next(const P *at, int64_t step, bool more) {
-    P now = ahead[0];
-#pragma unroll
-    for (int i = 1; i < AHEAD; i++) ahead[i - 1] = ahead[i];
-    if (more) ahead[AHEAD - 1] = at[AHEAD * step];
-    return now;
-  }
-
-  __device__ __forceinline__ void fill(const P *at, int64_t step, int64_t rows) {
+  __device__ __forceinline__ void fill(const raw_pack<T, VEC> *at, int64_t step, int rows) {
 #pragma unroll
     for (int i = 0; i < AHEAD; i++)
       if (i < rows) ahead[i] = at[i * step];
@@ -53,58 +45,66 @@ struct feature_inputs {
 };
 
 template <int KIND, int VEC>
-__device__ __forceinline__ void load_features(const feature_inputs &in, int64_t column, sine_feature (&p)[VEC],
-                                              float (&bias)[VEC]) {
+__device__ __forceinline__ void load_features(const feature_inputs &in, int64_t column, float scale,
+                                              sine_feature (&p)[VEC], float (&bias)[VEC]) {
 #pragma unroll
   for (int i = 0; i < VEC; i++) {
     bias[i] = in.bias ? in.bias[column + i] : 0.0f;
     if (KIND == ACT_SINE)
-      p[i] = sine_of(in.amplitude[column + i], in.frequency[column + i], in.damping[column + i], in.bounds);
+      p[i] = sine_of(in.amplitude[column + i], in.frequency[column + i], in.damping[column + i], in.bounds, scale);
   }
 }
 
 template <typename T, int VEC, int KIND, int DECAY>
-__global__ void __launch_bounds__(THREADS, 2) act_forward(int64_t N, int64_t F, feature_inputs in, const T *z, T *a) {
+__global__ void __launch_bounds__(THREADS, FORWARD_BLOCKS)
+    act_forward(int64_t N, int64_t F, feature_inputs in, const T *z, T *a) {
   int64_t column = ((int64_t)blockIdx.x * WARP + threadIdx.x % WARP) * VEC;
   if (column >= F) return;
   sine_feature p[VEC];
   float bias[VEC];
-  load_features<KIND, VEC>(in, column, p, bias);
-  using packed = pack<T, VEC>;
-  row_queue<packed> queue;
+  load_features<KIND, VEC>(in, column, 1.0f, p, bias);
+  using packed = raw_pack<T, VEC>;
+  row_queue<T, VEC, FORWARD_AHEAD> queue;
   int64_t row = (int64_t)blockIdx.y * WARPS + threadIdx.x / WARP, rows = (int64_t)gridDim.y * WARPS;
-  int64_t left = row < N ? (N - row + rows - 1) / rows : 0, step = rows * F / VEC;
+  int64_t step = rows * F / VEC;
+  int left = row < N ? (int)((N - row + rows - 1) / rows) : 0;
   const packed *at = (const packed *)(z + row * F + column);
+  packed *to = (packed *)(a + row * F + column);
   queue.fill(at, step, left);
-  for (; left > 0; left--, row += rows, at += step) {
-    packed now = queue.next(at, step, left > AHEAD);
-    float x[VEC];
+  for (; left > 0; left -= FORWARD_AHEAD, at += FORWARD_AHEAD * step, to += FORWARD_AHEAD * step) {
 #pragma unroll
-    for (int i = 0; i < VEC; i++) x[i] = to_float(now.v[i]) + bias[i];
-    if (any_far<KIND, VEC>(p, x)) {
+    for (int k = 0; k < FORWARD_AHEAD; k++) {
+      if (k >= left) break;
+      float x[VEC];
+      unpack<T, VEC>(queue.ahead[k], x);
+      if (left - k > FORWARD_AHEAD) queue.ahead[k] = at[(FORWARD_AHEAD + k) * step];
 #pragma unroll
-      for (int i = 0; i < VEC; i++) x[i] = act_value<KIND, DECAY, true>(p[i], x[i]);
-    } else {
+      for (int i = 0; i < VEC; i++) x[i] += bias[i];
+      if (any_far<KIND, VEC>(p, x)) {
 #pragma unroll
-      for (int i = 0; i < VEC; i++) x[i] = act_value<KIND, DECAY, false>(p[i], x[i]);
+        for (int i = 0; i < VEC; i++) x[i] = act_value<KIND, DECAY, true>(p[i], x[i]);
+      } else {
+#pragma unroll
+        for (int i = 0; i < VEC; i++) x[i] = act_value<KIND, DECAY, false>(p[i], x[i]);
+      }
+      store_pack<T, VEC>((T *)(to + k * step), x);
     }
-    store_pack<T, VEC>(a + row * F + column, x);
   }
 }
 
-template <int KIND, int DECAY, bool FAR, int VEC, typename T>
+template <int KIND, int DECAY, bool FAR, int VEC>
 __device__ __forceinline__ void gradients(const sine_feature (&p)[VEC], float scale, const float (&x)[VEC],
-                                          const pack<T, VEC> &g, bool again, float (&sums)[VEC][SUMS], float (&d)[VEC],
+                                          const float (&g)[VEC], bool again, float (&sums)[VEC][SUMS], float (&d)[VEC],
                                           float (&y)[VEC]) {
 #pragma unroll
-  for (int i = 0; i < VEC; i++) d[i] = act_gradient<KIND, DECAY, FAR>(p[i], scale, x[i], to_float(g.v[i]), sums[i]);
+  for (int i = 0; i < VEC; i++) d[i] = act_gradient<KIND, DECAY, FAR>(p[i], scale, x[i], g[i], sums[i]);
   if (again)
 #pragma unroll
     for (int i = 0; i < VEC; i++) y[i] = act_value<KIND, DECAY, FAR>(p[i], x[i]);
 }
 
 template <typename T, int VEC, int KIND, int DECAY>
-__global__ void __launch_bounds__(THREADS, 2)
+__global__ void __launch_bounds__(THREADS, BACKWARD_BLOCKS)
     act_backward(int64_t N, int64_t F, feature_inputs in, const T *z, const T *da, const float *alpha, T *dz, T *a,
                  float *partial) {
   __shared__ float shared[WARPS][SUMS][WARP * VEC];
@@ -115,27 +115,37 @@ __global__ void __launch_bounds__(THREADS, 2)
   if (column < F) {
     sine_feature p[VEC];
     float bias[VEC];
-    load_features<KIND, VEC>(in, column, p, bias);
+    load_features<KIND, VEC>(in, column, scale, p, bias);
     int64_t rows = (N + gridDim.y - 1) / gridDim.y, first = blockIdx.y * rows, end = min(first + rows, N);
-    using packed = pack<T, VEC>;
-    row_queue<packed> queue_z, queue_g;
-    int64_t row = first + warp, left = row < end ? (end - row + WARPS - 1) / WARPS : 0, step = WARPS * F / VEC;
-    const packed *at_z = (const packed *)(z + row * F + column), *at_g = (const packed *)(da + row * F + column);
+    using packed = raw_pack<T, VEC>;
+    row_queue<T, VEC, BACKWARD_AHEAD> queue_z, queue_g;
+    int64_t row = first + warp, step = WARPS * F / VEC, offset = (row * F + column) / VEC;
+    int left = row < end ? (int)((end - row + WARPS - 1) / WARPS) : 0;
+    const packed *at_z = (const packed *)z + offset, *at_g = (const packed *)da + offset;
     queue_z.fill(at_z, step, left);
     queue_g.fill(at_g, step, left);
-    for (; left > 0; left--, row += WARPS, at_z += step, at_g += step) {
-      packed now_z = queue_z.next(at_z, step, left > AHEAD), now_g = queue_g.next(at_g, step, left > AHEAD);
-      float x[VEC], y[VEC], d[VEC];
+    for (; left > 0; left -= BACKWARD_AHEAD, offset += BACKWARD_AHEAD * step) {
 #pragma unroll
-      for (int i = 0; i < VEC; i++) x[i] = to_float(now_z.v[i]) + bias[i];
-      // The activation again is computed as the forward does, to the bit.
-      if (any_far<KIND, VEC>(p, x)) {
-        gradients<KIND, DECAY, true, VEC>(p, scale, x, now_g, a != NULL, sums, d, y);
-      } else {
-        gradients<KIND, DECAY, false, VEC>(p, scale, x, now_g, a != NULL, sums, d, y);
+      for (int k = 0; k < BACKWARD_AHEAD; k++) {
+        if (k >= left) break;
+        float x[VEC], g[VEC], y[VEC], d[VEC];
+        unpack<T, VEC>(queue_z.ahead[k], x);
+        unpack<T, VEC>(queue_g.ahead[k], g);
+        if (left - k > BACKWARD_AHEAD) {
+          queue_z.ahead[k] = ((const packed *)z)[offset + (BACKWARD_AHEAD + k) * step];
+          queue_g.ahead[k] = ((const packed *)da)[offset + (BACKWARD_AHEAD + k) * step];
+        }
+#pragma unroll
+        for (int i = 0; i < VEC; i++) x[i] += bias[i];
+        // The activation again is computed as the forward does, to the bit.
+        if (any_far<KIND, VEC>(p, x)) {
+          gradients<KIND, DECAY, true, VEC>(p, scale, x, g, a != NULL, sums, d, y);
+        } else {
+          gradients<KIND, DECAY, false, VEC>(p, scale, x, g, a != NULL, sums, d, y);
+        }
+        store_pack<T, VEC>(dz + (offset + k * step) * VEC, d);
+        if (a) store_pack<T, VEC>(a + (offset + k * step) * VEC, y);
       }
-      store_pack<T, VEC>(dz + row * F + column, d);
-      if (a) store_pack<T, VEC>(a + row * F + column, y);
     }
   }
 #pragma unroll
@@ -171,7 +181,7 @@ __global__ void __launch_bounds__(WARP *PARTS)
   if (sine) {
     const act_bounds &c = in.bounds;
     float A = in.amplitude[j], f = in.frequency[j], d = in.damping[j], scale = alpha ? *alpha : 1.0f;
-    float effective_A = sine_of(A, f, d, c).A;
+    float effective_A = sine_of(A, f, d, c, scale).A;
     // A clamped parameter gets no gradient; both ends of the range still count as inside.
     float vA = softplus(A), vf = softplus(f) + 1e-6f, vd = softplus(d);
     bool free_A = vA >= c.amplitude_lo && vA <= c.amplitude_hi, free_f = vf >= c.frequency_lo && vf <= c.frequency_hi;
@@ -240,27 +250,27 @@ void backward(const launch *l, int64_t N, int64_t F, const act_spec *act, const 
 
 }  // namespace
 
+// Four features a thread, where their number allows it.
+static bool in_fours(int64_t F) {
+  return F % 4 == 0;
+}
+
 cudaError_t launch_act_forward(const launch *l, int64_t N, int64_t F, const act_spec *act, const void *bias,
                                const void *z, void *a) {
   if (l->compute == DTYPE_F32) {
-    F % 4 == 0 ? forward<float, 4>(l, N, F, act, bias, z, a) : forward<float, 1>(l, N, F, act, bias, z, a);
+    in_fours(F) ? forward<float, 4>(l, N, F, act, bias, z, a) : forward<float, 1>(l, N, F, act, bias, z, a);
   } else if (l->compute == DTYPE_BF16) {
-    F % 8 == 0 ? forward<__nv_bfloat16, 8>(l, N, F, act, bias, z, a)
-               : forward<__nv_bfloat16, 1>(l, N, F, act, bias, z, a);
+    in_fours(F) ? forward<__nv_bfloat16, 4>(l, N, F, act, bias, z, a)
+                : forward<__nv_bfloat16, 1>(l, N, F, act, bias, z, a);
   } else {
-    F % 8 == 0 ? forward<__half, 8>(l, N, F, act, bias, z, a) : forward<__half, 1>(l, N, F, act, bias, z, a);
+    in_fours(F) ? forward<__half, 4>(l, N, F, act, bias, z, a) : forward<__half, 1>(l, N, F, act, bias, z, a);
   }
   return cudaGetLastError();
 }
 
-// Four features a thread of the backward: eight would need more registers than keep the SM full.
-static int features_a_thread(int64_t F) {
-  return F % 4 == 0 ? 4 : 1;
-}
-
 cudaError_t launch_act_backward(const launch *l, int64_t N, int64_t F, const act_spec *act, const void *bias,
                                 const void *z, const void *da, const void *alpha, void *dz, void *a, float *partial) {
-  bool wide = features_a_thread(F) == 4;
+  bool wide = in_fours(F);
   if (l->compute == DTYPE_F32) {
     wide ? backward<float, 4>(l, N, F, act, bias, z, da, alpha, dz, a, partial)
          : backward<float, 1>(l, N, F, act, bias, z, da, alpha, dz, a, partial);
@@ -279,8 +289,8 @@ cudaError_t launch_act_finish(const launch *l, int64_t F, const act_spec *act, c
   finish_outputs out = {(float *)grads->amplitude, (float *)grads->frequency, (float *)grads->damping, (float *)dbias,
                         dots};
   act_finish<<<(unsigned)((F + WARP - 1) / WARP), dim3(WARP, PARTS), 0, l->stream>>>(
-      F, sum_blocks(F, features_a_thread(F)), inputs_of(act, NULL), act->kind == ACT_SINE, (const float *)alpha,
-      partial, out);
+      F, sum_blocks(F, in_fours(F) ? 4 : 1), inputs_of(act, NULL), act->kind == ACT_SINE, (const float *)alpha, partial,
+      out);
   return cudaGetLastError();
 }
 

@@ -3,8 +3,8 @@
 
 #include <math.h>
 
-#include "exp2.cuh"
 #include "engine/engine.h"
+#include "exp2.cuh"
 
 // The nearest integer of x, |x| < 2^22, as the float k and as the low bits of n: the addition rounds at the units.
 // (rintf and a conversion would take two turns of the slow unit that the exponential needs.)
@@ -25,36 +25,15 @@ static __device__ __noinline__ float2 sincos_far(float f, float z) {
   return make_float2((float)s, (float)c);
 }
 
-// sin(f·z) and cos(f·z). The product is kept in two terms and reduced by multiples of π/2 in three, so that the error
-// stays under 2e-7 for |f·z| up to 1e5.
-template <bool FAR>
-__device__ __forceinline__ void sincos_product(float f, float z, float &s, float &c) {
-  if (FAR) {
-    float2 far = sincos_far(f, z);
-    s = far.x;
-    c = far.y;
-    return;
-  }
-  float hi = f * z;
-  float lo = fmaf(f, z, -hi);
-  float k;
-  int n;
-  nearest(hi, 0.636619772f, k, n);
-  float r = fmaf(-k, 1.57079637f, hi);
-  r = fmaf(-k, -4.37113883e-8f, r);
-  r += lo;
-  float q = r * r;
-  float sp = fmaf(q, fmaf(q, fmaf(q, 2.718311493e-6f, -1.984090483e-4f), 8.333329386e-3f), -1.666666664e-1f);
-  sp = fmaf(r * q, sp, r);
-  float cp = fmaf(q, fmaf(q, fmaf(q, fmaf(q, 2.443315711e-5f, -1.388731625e-3f), 4.166664568e-2f), -0.5f), 1.0f);
-  bool swap = n & 1;
-  s = __int_as_float(__float_as_int(swap ? cp : sp) ^ ((n << 30) & 0x80000000));
-  c = __int_as_float(__float_as_int(swap ? sp : cp) ^ (((n + 1) << 30) & 0x80000000));
-}
+// Sine and cosine of f·z but for a sign that they share: the value's is `flip`, all of whose bits but the highest are
+// 0. The product is kept in two terms and reduced by multiples of π in two, so that the error stays under 2e-7 for
+// |f·z| up to 1e5.
+struct half_turn {
+  float r;
+  int flip;
+};
 
-template <bool FAR>
-__device__ __forceinline__ float sin_product(float f, float z) {
-  if (FAR) return sincos_far(f, z).x;
+__device__ __forceinline__ half_turn reduce_product(float f, float z) {
   float hi = f * z;
   float lo = fmaf(f, z, -hi);
   float k;
@@ -62,11 +41,47 @@ __device__ __forceinline__ float sin_product(float f, float z) {
   nearest(hi, 0.318309886f, k, n);
   float r = fmaf(-k, 3.14159274f, hi);
   r = fmaf(-k, -8.74227766e-8f, r);
-  r += lo;
+  return {r + lo, (int)((unsigned)n << 31)};
+}
+
+__device__ __forceinline__ float flipped(float x, int flip) {
+  return __int_as_float(__float_as_int(x) ^ flip);
+}
+
+// On [−π/2, π/2], to 5e-10 before rounding.
+__device__ __forceinline__ float sin_half_turn(float r) {
   float q = r * r;
   float p =
       fmaf(q, fmaf(q, fmaf(q, fmaf(q, -2.3889859e-8f, 2.7525562e-6f), -1.9840874e-4f), 8.3333310e-3f), -1.6666667e-1f);
-  return __int_as_float(__float_as_int(fmaf(r * q, p, r)) ^ (n << 31));
+  return fmaf(r * q, p, r);
+}
+
+__device__ __forceinline__ float cos_half_turn(float r) {
+  float q = r * r;
+  float p = fmaf(q, fmaf(q, fmaf(q, -2.61921173e-7f, 2.47692224e-5f), -1.38885679e-3f), 4.16666567e-2f);
+  return fmaf(q, fmaf(q, p, -0.5f), 1.0f);
+}
+
+template <bool FAR>
+__device__ __forceinline__ void sincos_product(float f, float z, float &s, float &c, int &flip) {
+  if (FAR) {
+    float2 far = sincos_far(f, z);
+    s = far.x;
+    c = far.y;
+    flip = 0;
+    return;
+  }
+  half_turn t = reduce_product(f, z);
+  s = sin_half_turn(t.r);
+  c = cos_half_turn(t.r);
+  flip = t.flip;
+}
+
+template <bool FAR>
+__device__ __forceinline__ float sin_product(float f, float z) {
+  if (FAR) return sincos_far(f, z).x;
+  half_turn t = reduce_product(f, z);
+  return flipped(sin_half_turn(t.r), t.flip);
 }
 
 // softplus with its derivative (the logistic function), as the reference: raw itself above 20.
@@ -86,22 +101,29 @@ inline act_bounds bounds_of(const act_spec *a) {
           (float)a->frequency_hi, (float)a->damping_lo,   (float)a->damping_hi};
 }
 
-// The effective A, f, d of a feature.
+// The effective A, f, d of a feature, and what does not change from row to row.
 struct sine_feature {
   float A, f, d;
+  float exponent;                        // of the envelope: −d / ln 2
+  float slope_frequency, slope_damping;  // scale·A·f and scale·A·d
 };
 
-__device__ __forceinline__ sine_feature sine_of(float raw_A, float raw_f, float raw_d, const act_bounds &b) {
-  return {fminf(fmaxf(softplus(raw_A), b.amplitude_lo), b.amplitude_hi),
-          fminf(fmaxf(softplus(raw_f) + 1e-6f, b.frequency_lo), b.frequency_hi),
-          fminf(fmaxf(softplus(raw_d), b.damping_lo), b.damping_hi)};
+// scale: of the gradient; the forward doesn't use it.
+__device__ __forceinline__ sine_feature effective_sine(float A, float f, float d, float scale) {
+  return {A, f, d, -LOG2_E * d, scale * A * f, scale * A * d};
+}
+
+__device__ __forceinline__ sine_feature sine_of(float raw_A, float raw_f, float raw_d, const act_bounds &b,
+                                                float scale) {
+  return effective_sine(fminf(fmaxf(softplus(raw_A), b.amplitude_lo), b.amplitude_hi),
+                        fminf(fmaxf(softplus(raw_f) + 1e-6f, b.frequency_lo), b.frequency_hi),
+                        fminf(fmaxf(softplus(raw_d), b.damping_lo), b.damping_hi), scale);
 }
 
 template <int DECAY>
-__device__ __forceinline__ float sine_envelope(float d, float z) {
+__device__ __forceinline__ float sine_envelope(const sine_feature &p, float z) {
   if (DECAY == ACT_DECAY_NONE) return 1.0f;
-  float g = DECAY == ACT_DECAY_ABS ? fabsf(z) : fmaxf(z, 0.0f);
-  return exp2_fast(-LOG2_E * (d * g));
+  return exp2_fast(p.exponent * (DECAY == ACT_DECAY_ABS ? fabsf(z) : fmaxf(z, 0.0f)));
 }
 
 // Does any element of a pack need the library's sine?
@@ -116,7 +138,7 @@ __device__ __forceinline__ bool any_far(const sine_feature (&p)[VEC], const floa
 
 template <int KIND, int DECAY, bool FAR>
 __device__ __forceinline__ float act_value(const sine_feature &p, float z) {
-  if (KIND == ACT_SINE) return p.A * sine_envelope<DECAY>(p.d, z) * sin_product<FAR>(p.f, z);
+  if (KIND == ACT_SINE) return p.A * sine_envelope<DECAY>(p, z) * sin_product<FAR>(p.f, z);
   if (KIND == ACT_GELU) return 0.5f * z * (1.0f + erff(z * 0.707106781f));
   return fmaxf(z, 0.0f);
 }
@@ -135,18 +157,19 @@ __device__ __forceinline__ float act_gradient(const sine_feature &p, float scale
   float dz;
   if (KIND == ACT_SINE) {
     float s, c;
-    sincos_product<FAR>(p.f, z, s, c);
-    float eg = sine_envelope<DECAY>(p.d, z) * g, t = eg * s, u = eg * c;
+    int flip;
+    sincos_product<FAR>(p.f, z, s, c, flip);
+    float eg = flipped(sine_envelope<DECAY>(p, z) * g, flip), t = eg * s, u = eg * c;
     sums[SUM_VALUE] += t;
     sums[SUM_FREQUENCY] = fmaf(u, z, sums[SUM_FREQUENCY]);
-    dz = scale * p.A * p.f * u;
-    float slope = scale * p.A * p.d;
+    dz = p.slope_frequency * u;
     if (DECAY == ACT_DECAY_ABS) {
-      sums[SUM_DAMPING] = fmaf(fabsf(z), t, sums[SUM_DAMPING]);
-      dz = fmaf(__int_as_float(__float_as_int(slope) ^ (__float_as_int(z) & 0x80000000)), -t, dz);
+      float signed_t = flipped(t, __float_as_int(z) & 0x80000000); /* γ'·t */
+      sums[SUM_DAMPING] = fmaf(z, signed_t, sums[SUM_DAMPING]);
+      dz = fmaf(-p.slope_damping, signed_t, dz);
     } else if (DECAY == ACT_DECAY_RELU) {
       sums[SUM_DAMPING] = fmaf(fmaxf(z, 0.0f), t, sums[SUM_DAMPING]);
-      dz = fmaf(z > 0.0f ? slope : 0.0f, -t, dz);
+      dz = fmaf(z > 0.0f ? -p.slope_damping : 0.0f, t, dz);
     }
   } else if (KIND == ACT_GELU) {
     float phi = 0.5f * (1.0f + erff(z * 0.707106781f));

@@ -15,8 +15,8 @@ namespace {
 
 enum uid : int64_t { Q = 1, K, V, O, STATS, DO, DQ, DK, DV };
 
-// (bf16, B, T, H, h, backward)
-using key = std::tuple<bool, int64_t, int64_t, int64_t, int64_t, bool>;
+// (bf16, unordered, B, T, H, h, backward)
+using key = std::tuple<bool, bool, int64_t, int64_t, int64_t, int64_t, bool>;
 
 std::shared_ptr<fe::graph::Tensor_attributes> packed(fe::graph::Graph &g, int64_t id, const char *name, int64_t B,
                                                      int64_t T, int64_t H, int64_t h, int64_t parts) {
@@ -39,7 +39,7 @@ struct attention_cudnn {
   std::map<key, std::shared_ptr<fe::graph::Graph>> graphs;
 
   std::shared_ptr<fe::graph::Graph> describe(const attention_shape &s, bool backward) {
-    auto [bf16, B, T, H, h] = s;
+    auto [bf16, unordered, B, T, H, h] = s;
     auto g = std::make_shared<fe::graph::Graph>();
     g->set_io_data_type(bf16 ? fe::DataType_t::BFLOAT16 : fe::DataType_t::HALF)
         .set_intermediate_data_type(fe::DataType_t::FLOAT)
@@ -69,7 +69,7 @@ struct attention_cudnn {
                        .set_name("attention backward")
                        .set_causal_mask(true)
                        .set_attn_scale(scale)
-                       .set_deterministic_algorithm(true);
+                       .set_deterministic_algorithm(!unordered);
     auto [dq, dk, dv] = g->sdpa_backward(q, k, v, o, d_o, stats, options);
     output(dq, DQ, B, T, H, h, 3);
     output(dk, DK, B, T, H, h, 3);
@@ -78,7 +78,7 @@ struct attention_cudnn {
   }
 
   status graph_of(const attention_shape &s, bool backward, fe::graph::Graph **out) {
-    key id{s.bf16, s.B, s.T, s.H, s.h, backward};
+    key id{s.bf16, s.unordered, s.B, s.T, s.H, s.h, backward};
     auto found = graphs.find(id);
     if (found == graphs.end()) {
       auto g = describe(s, backward);

@@ -20,9 +20,9 @@ extern "C" {
 
 typedef struct attention_cudnn attention_cudnn;
 
-/* B sequences of T positions, H heads of h elements; bf16: otherwise fp16. */
+/* B sequences of T positions, H heads of h elements; bf16: otherwise fp16; unordered: the backward may differ from run to run. */
 typedef struct {
-  bool bf16;
+  bool bf16, unordered;
   int64_t B, T, H, h;
 } attention_shape;
 

@@ -4,6 +4,9 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <stdint.h>
+#include <string.h>
+
+#include <type_traits>
 
 #include "base/philox.h"
 #include "exp2.cuh"
@@ -41,12 +44,58 @@ struct alignas(sizeof(T) * COUNT) pack {
   T v[COUNT];
 };
 
+// The same bytes as whole words: elements of 16 bits would be taken apart and put together at every move.
+template <int BYTES>
+struct raw_bytes;
+template <>
+struct raw_bytes<2> {
+  using type = unsigned short;
+};
+template <>
+struct raw_bytes<4> {
+  using type = unsigned;
+};
+template <>
+struct raw_bytes<8> {
+  using type = uint2;
+};
+template <>
+struct raw_bytes<16> {
+  using type = uint4;
+};
+struct alignas(32) uint4_pair {
+  uint4 low, high;
+};
+template <>
+struct raw_bytes<32> {
+  using type = uint4_pair;
+};
+template <typename T, int COUNT>
+using raw_pack = typename raw_bytes<(int)sizeof(T) * COUNT>::type;
+
+// As fp32.
+template <typename T, int COUNT>
+__device__ __forceinline__ void unpack(const raw_pack<T, COUNT> &raw, float (&out)[COUNT]) {
+  if constexpr (std::is_same_v<T, __nv_bfloat16> && COUNT % 2 == 0) { /* the upper half of an fp32 number */
+    unsigned words[COUNT / 2];
+    memcpy(words, &raw, sizeof words);
+#pragma unroll
+    for (int i = 0; i < COUNT / 2; i++) {
+      out[2 * i] = __uint_as_float(words[i] << 16);
+      out[2 * i + 1] = __uint_as_float(words[i] & 0xffff0000u);
+    }
+  } else {
+    pack<T, COUNT> q;
+    memcpy(&q, &raw, sizeof q);
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) out[i] = to_float(q.v[i]);
+  }
+}
+
 // Loads COUNT elements as fp32. p must be aligned to the pack.
 template <typename T, int COUNT>
 __device__ __forceinline__ void load_pack(const T *p, float (&out)[COUNT]) {
-  pack<T, COUNT> q = *reinterpret_cast<const pack<T, COUNT> *>(p);
-#pragma unroll
-  for (int i = 0; i < COUNT; i++) out[i] = to_float(q.v[i]);
+  unpack<T, COUNT>(*reinterpret_cast<const raw_pack<T, COUNT> *>(p), out);
 }
 
 template <typename T, int COUNT>

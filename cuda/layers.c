@@ -71,7 +71,7 @@ static status cuda_attention_forward(engine *base, const attention_forward_args 
   cuda_engine *e = (cuda_engine *)base;
   launch l = launch_of(e);
   if (fused_takes(e, a->h, a->alibi, a->dropout.p)) {
-    attention_shape shape = {base->compute == DTYPE_BF16, a->B, a->T, a->H, a->h};
+    attention_shape shape = {base->compute == DTYPE_BF16, base->unordered, a->B, a->T, a->H, a->h};
     return attention_cudnn_forward(e->fused, &shape, l.stream, a->qkv, a->out, a->lse, e->fused_workspace);
   }
   size_t bytes;
@@ -89,7 +89,7 @@ static status cuda_attention_backward(engine *base, const attention_backward_arg
   cuda_engine *e = (cuda_engine *)base;
   launch l = launch_of(e);
   if (fused_takes(e, a->h, a->alibi, a->dropout.p)) {
-    attention_shape shape = {base->compute == DTYPE_BF16, a->B, a->T, a->H, a->h};
+    attention_shape shape = {base->compute == DTYPE_BF16, base->unordered, a->B, a->T, a->H, a->h};
     return attention_cudnn_backward(e->fused, &shape, l.stream, a->qkv, a->out, a->lse, a->dout, a->dqkv,
                                     e->fused_workspace);
   }

@@ -54,7 +54,7 @@ bool fused_takes(const cuda_engine *e, int64_t h, bool alibi, double dropout) {
 static size_t fused_bytes(const cuda_engine *e, const engine_limits *l) {
   size_t bytes = 0;
   if (fused_takes(e, l->D / l->H, false, 0)) {
-    attention_shape shape = {e->base.compute == DTYPE_BF16, l->B, l->T, l->H, l->D / l->H};
+    attention_shape shape = {e->base.compute == DTYPE_BF16, e->base.unordered, l->B, l->T, l->H, l->D / l->H};
     if (attention_cudnn_plan(e->fused, &shape, true, &bytes) != STATUS_OK) {
       bytes = 0;
     }
@@ -74,8 +74,8 @@ static status cuda_memory(engine *base, device_usage *out) {
   CUDA(cudaMemGetInfo(&available, &total));
   double used = board_memory_used(e->board);
   *out = (device_usage){.total = (double)total,
-                         .taken = (isnan(used) ? (double)(total - available) : used) - e->used_before,
-                         .fixed = (double)e->fixed};
+                        .taken = (isnan(used) ? (double)(total - available) : used) - e->used_before,
+                        .fixed = (double)e->fixed};
   return STATUS_OK;
 }
 
@@ -135,7 +135,7 @@ static status cuda_prepare(engine *base, const engine_limits *l) {
   TRY(frequencies(e, l->D / l->H / 2, l->D));
   size_t fused = 0;
   if (fused_takes(e, l->D / l->H, false, 0)) {
-    attention_shape shape = {base->compute == DTYPE_BF16, l->B, l->T, l->H, l->D / l->H};
+    attention_shape shape = {base->compute == DTYPE_BF16, base->unordered, l->B, l->T, l->H, l->D / l->H};
     TRY(attention_cudnn_plan(e->fused, &shape, true, &fused));
   }
   return grow(base, &e->fused_workspace, &e->fused_bytes, fused, "attention's workspace");

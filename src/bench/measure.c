@@ -21,6 +21,7 @@ typedef struct {
   memory_gauge gauge;
   board *power;
   bench_mode mode;
+  bool unordered;
   double loss;
   int64_t skipped;
 } bench;
@@ -52,6 +53,7 @@ static status build(bench *b, const config *c, const system_facts *machine, cons
   t->batches = random_tokens_source(&b->tokens);
   t->state = training_fresh_state(t);
   TRY(training_build(t));
+  t->e->unordered = b->unordered;
   return b->mode == BENCH_FORWARD ? forward_plan(t, &b->forward) : STATUS_OK;
 }
 
@@ -181,6 +183,7 @@ static void describe(const bench *b, const char *name, bench_row *row) {
                      .precision = c->train.precision,
                      .strategy = c->parallel.strategy,
                      .recompute = c->train.recompute,
+                     .unordered = b->unordered,
                      .ranks = t->d->ranks,
                      .micro_batch = c->train.micro_batch,
                      .seq_len = c->data.seq_len,
@@ -198,12 +201,12 @@ static void describe(const bench *b, const char *name, bench_row *row) {
   snprintf(row->model, sizeof row->model, "%s", name);
 }
 
-status bench_measure(const config *c, const char *name, bench_mode mode, const bench_length *l,
+status bench_measure(const config *c, const char *name, bench_mode mode, bool unordered, const bench_length *l,
                      const system_facts *machine, const dist *d, bench_row *row) {
   REQUIRE(l->steps > 0 && l->warmup >= 0 && l->repeat > 0 && l->repeat <= BENCH_REPEATS,
           "%lld warm-up steps and %lld times %lld steps", (long long)l->warmup, (long long)l->repeat,
           (long long)l->steps);
-  bench b = {.mode = mode, .t.lock = -1, .loss = NAN};
+  bench b = {.mode = mode, .unordered = unordered, .t.lock = -1, .loss = NAN};
   status s = build(&b, c, machine, d);
   if (s == STATUS_OK) {
     describe(&b, name, row);

@@ -31,6 +31,7 @@ typedef struct {
   config_precision precision;
   config_strategy strategy;
   config_recompute recompute;
+  bool unordered; /* engine.h */
   int ranks;
   int64_t micro_batch, seq_len, vocab_size;
   int64_t accumulate; /* micro-batches of a rank in a step */
@@ -54,7 +55,7 @@ typedef struct {
 
 /* Measures a config that config_resolve_measured has resolved for bench_total_steps(l) steps, on random tokens. What
  * does not fit into memory is a row with an error, and STATUS_OK. Collective; all ranks get the row. */
-status bench_measure(const config *c, const char *name, bench_mode mode, const bench_length *l,
+status bench_measure(const config *c, const char *name, bench_mode mode, bool unordered, const bench_length *l,
                      const system_facts *machine, const dist *d, bench_row *row);
 
 #endif

@@ -82,6 +82,9 @@ status report_add(bench_report *r, const bench_row *row) {
   cJSON_AddStringToObject(o, "precision", config_precision_name(row->precision));
   cJSON_AddStringToObject(o, "strategy", config_strategy_name(row->strategy));
   cJSON_AddStringToObject(o, "recompute", config_recompute_name(row->recompute));
+  if (row->unordered) {
+    cJSON_AddTrueToObject(o, "unordered");
+  }
   json_number(o, "ranks", row->ranks);
   json_number(o, "micro_batch", (double)row->micro_batch);
   json_number(o, "seq_len", (double)row->seq_len);

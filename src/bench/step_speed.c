@@ -82,7 +82,7 @@ static status measure_shape(validation *v, const char *base, const shape *s, ben
   const bench_length l = length_of(v, s);
   config *c;
   TRY(validation_model(v, "tiny", precision, changes, bench_total_steps(&l), &c));
-  status result = bench_measure(c, "tiny", mode, &l, &v->machine, &v->d, row);
+  status result = bench_measure(c, "tiny", mode, false, &l, &v->machine, &v->d, row);
   config_free(c);
   return result;
 }
@@ -194,7 +194,7 @@ static status measure_memory(validation *v, const memory_shape *m, const char *r
   changes[n] = NULL;
   const bench_length l = {.steps = 5, .warmup = 2, .repeat = 3};
   TRY(validation_model(v, m->model, precision, changes, bench_total_steps(&l), c));
-  return bench_measure(*c, m->model, BENCH_TRAIN, &l, &v->machine, &v->d, row);
+  return bench_measure(*c, m->model, BENCH_TRAIN, false, &l, &v->machine, &v->d, row);
 }
 
 static void reference_keys(cJSON *result, const config *c, const bench_row *block) {

@@ -26,6 +26,9 @@ static const char USAGE[] =
     "  --seq-len N       tokens of a sequence (the config's)\n"
     "  --accumulate N    micro-batches of a rank in a step (1)\n"
     "  --strategy LIST   ddp,shard_optimizer,shard_grad,full_shard,hybrid (the config's)\n"
+    "  --unordered       sums in any order where that is faster (attention's backward on a GPU): what the fixed order "
+    "costs;\n"
+    "                    such results are not repeatable, and psann_train never does it\n"
     "  --steps N         timed together (20)\n"
     "  --warmup N        before (5)\n"
     "  --repeat N        timings, of which the median is reported (3)\n"
@@ -42,6 +45,7 @@ static const struct option OPTIONS[] = {{"models", required_argument, NULL, 'm'}
                                         {"seq-len", required_argument, NULL, 't'},
                                         {"accumulate", required_argument, NULL, 'a'},
                                         {"strategy", required_argument, NULL, 'S'},
+                                        {"unordered", no_argument, NULL, 'u'},
                                         {"steps", required_argument, NULL, 's'},
                                         {"warmup", required_argument, NULL, 'w'},
                                         {"repeat", required_argument, NULL, 'r'},
@@ -108,6 +112,9 @@ static status set_option(throughput_job *job, int option, char *value) {
       return set_list("--strategy", value, false, job->strategies, &job->n_strategies);
     case 'a':
       return argument_integer("--accumulate", value, 1, 65536, &job->changes.accumulate);
+    case 'u':
+      job->unordered = true;
+      return STATUS_OK;
     case 'd':
       return set_mode(job, value);
     case 'b':
@@ -249,7 +256,7 @@ static status measure_all(session *s, const throughput_job *job, const dist *d, 
     char name[sizeof s->rows[i].model];
     short_name(s->list[i].model, name, sizeof name);
     log_progress("%d of %d: %s %s", i + 1, s->n, name, bench_mode_name(s->list[i].mode));
-    TRY(bench_measure(s->list[i].c, name, s->list[i].mode, &job->length, &s->machine, d, &s->rows[i]));
+    TRY(bench_measure(s->list[i].c, name, s->list[i].mode, job->unordered, &job->length, &s->machine, d, &s->rows[i]));
     *measured += s->rows[i].error[0] == 0;
     report_line(&s->rows[i]);
     TRY(dist_agree(d, report_add(&s->report, &s->rows[i])));

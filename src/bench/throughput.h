@@ -14,7 +14,7 @@ typedef struct {
   int n_precisions; /* 0: the config's */
   char *strategies[BENCH_LIST];
   int n_strategies; /* 0: the config's */
-  bool train, forward;
+  bool train, forward, unordered;
   bench_length length;
   model_changes changes;
   const char *out; /* folder; NULL: reports/benchmarks/<UTC stamp> */

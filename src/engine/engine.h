@@ -396,6 +396,7 @@ struct engine {
   dtype compute, state;
   uint64_t seed;         /* of dropout */
   int64_t chunk_logits;  /* logits of a chunk of the loss: enough for an efficient product, a small part of a step's memory; part of what identifies a run */
+  bool unordered;        /* sums may be made in any order where that is faster, so that runs differ: a measurement of what the fixed order costs */
   bool host_memory;      /* engine memory is the host's: MPI and file code may read it */
   char description[160]; /* for people: "CPU fp32, x86-64-v3, OpenBLAS 0.3.21 Zen, 1 thread" */
 };

@@ -137,7 +137,7 @@ static void test_train(void **unused) {
   system_facts machine;
   bench_row row;
   system_read(&machine);
-  GOOD(bench_measure(c, "here", BENCH_TRAIN, &length, &machine, &d, &row));
+  GOOD(bench_measure(c, "here", BENCH_TRAIN, false, &length, &machine, &d, &row));
   check_numbers(&row);
   assert_string_equal(row.model, "here");
   double wanted = plain_training(c);
@@ -152,7 +152,7 @@ static void test_forward(void **unused) {
   system_facts machine;
   bench_row row;
   system_read(&machine);
-  GOOD(bench_measure(c, "here", BENCH_FORWARD, &length, &machine, &d, &row));
+  GOOD(bench_measure(c, "here", BENCH_FORWARD, false, &length, &machine, &d, &row));
   check_numbers(&row);
   assert_int_equal(row.logits_rows, LARGE_B * T);
   double whole = row.loss;
@@ -160,7 +160,7 @@ static void test_forward(void **unused) {
 
   /* Logits that do not fit all at once: chunks, and the last rows have the same loss. */
   machine.memory_available = (row.plan_bytes - 8) * d.local_ranks;
-  GOOD(bench_measure(c, "here", BENCH_FORWARD, &length, &machine, &d, &row));
+  GOOD(bench_measure(c, "here", BENCH_FORWARD, false, &length, &machine, &d, &row));
   check_numbers(&row);
   assert_true(row.logits_rows < LARGE_B * T && row.plan_bytes * d.local_ranks <= machine.memory_available);
   assert_true(fabs(row.loss - whole) < 1e-5);
@@ -175,7 +175,7 @@ static void test_no_room(void **unused) {
   system_read(&machine);
   machine.memory_available = 1000;
   for (bench_mode mode = BENCH_TRAIN; mode <= BENCH_FORWARD; mode++) {
-    GOOD(bench_measure(c, "here", mode, &length, &machine, &d, &row));
+    GOOD(bench_measure(c, "here", mode, false, &length, &machine, &d, &row));
     assert_non_null(strstr(row.error, "each rank needs"));
     assert_int_equal(row.seq_len, T);
   }
@@ -188,7 +188,7 @@ static void test_length(void **unused) {
   bench_row row;
   const bench_length bad[] = {{0, 1, 1}, {1, -1, 1}, {1, 0, 0}, {1, 0, BENCH_REPEATS + 1}};
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-    assert_int_not_equal(bench_measure(c, "here", BENCH_TRAIN, &bad[i], NULL, &d, &row), STATUS_OK);
+    assert_int_not_equal(bench_measure(c, "here", BENCH_TRAIN, false, &bad[i], NULL, &d, &row), STATUS_OK);
   }
   config_free(c);
 }
