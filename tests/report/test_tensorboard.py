@@ -67,35 +67,32 @@ class TensorBoard(TrainCase):
         self.assertEqual(len(self.files(run)), 1)
         self.assert_events_are_the_metrics(run)
 
+    def start_and_kill(self, config, run):
+        """A launch that never saves, killed when many of its steps are in its event file."""
+        process = self.start(config, f"run.dir={run}", "train.max_steps=100000", "eval.interval=0", "checkpoint.interval=0")
+        known = len(self.files(run))
+        self.wait_for(process, lambda: len(self.files(run)) > known and self.files(run)[-1].stat().st_size > 10000, "events of many steps")
+        self.kill_all(process, run)
+        return {path: path.read_bytes() for path in self.files(run)}
+
     def test_killed_and_resumed(self):
-        """Steps that a killed launch wrote after its last checkpoint are not seen, though its file is left as it was. The second launch has
+        """Steps that a killed launch wrote after the last checkpoint are not seen, though its file is left as it was. The launch after it has
         another learning rate, so they differ."""
         run = self.folder / "run"
-        config = self.config(run, train={"max_steps": 100000}, eval={"interval": 8}, checkpoint={"interval": 8})
-        process = self.start(config, f"run.dir={run}")
-        self.wait_for(process, lambda: len(self.events_so_far(run)) >= 2, "two checkpoints")
-        self.kill_all(process, run)
-        first = self.files(run)
-        before = first[0].read_bytes()
-        saved = self.steps_saved(run)[-1]
-        self.run_train(config, f"train.max_steps={saved + 20}", f"run.dir={run}", "train.lr=0.002", "train.min_lr=0.0002")
+        config = self.config(run)
+        self.run_train(config, "train.max_steps=8")
+        before = self.start_and_kill(config, run)
+        self.run_train(config, "train.max_steps=32", "train.lr=0.002", "train.min_lr=0.0002")
         files = self.files(run)
-        self.assertEqual(len(files), 2)
-        self.assertEqual(files[0], first[0])
-        self.assertEqual(files[0].read_bytes(), before)
+        self.assertEqual(len(files), 3)
+        self.assertEqual({path: path.read_bytes() for path in files[:2]}, before)
         self.assert_events_are_the_metrics(run)
-
-    def events_so_far(self, run):
-        path = run / "metrics.jsonl"
-        return [l for l in path.read_text().splitlines() if '"save"' in l] if path.exists() else []
 
     def test_fresh_start_over_what_never_saved(self):
         run = self.folder / "run"
-        config = self.config(run, train={"max_steps": 100000}, eval={"interval": 0}, checkpoint={"interval": 0})
-        process = self.start(config, f"run.dir={run}")
-        self.wait_for_step(process, run, 5)
-        self.kill_all(process, run)
-        self.run_train(config, "train.max_steps=12", "eval.interval=6")
+        config = self.config(run)
+        self.start_and_kill(config, run)
+        self.run_train(config)
         self.assertEqual(len(self.files(run)), 2)
         self.assert_events_are_the_metrics(run)
 
