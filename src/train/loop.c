@@ -274,16 +274,17 @@ static status mark_end(const loop *l, int64_t stop) {
   return training_mark(t, RUN_STOPPED, reason);
 }
 
-/* Ranks, the memory that is there, and the rows of the plan. */
+/* Ranks, parameters, the memory that is there, and the rows of the plan. */
 static void report_start(const training *t) {
   char names[PLAN_ROWS][48];
-  metrics_number numbers[PLAN_ROWS + 2] = {
-      {"ranks", t->d->ranks}, {"available_bytes", t->memory_available > 0 ? t->memory_available : NAN}};
+  metrics_number numbers[PLAN_ROWS + 3] = {{"ranks", t->d->ranks},
+                                           {"parameters", (double)t->m->parameters},
+                                           {"available_bytes", t->memory_available > 0 ? t->memory_available : NAN}};
   for (int i = 0; i < t->plan.n_rows; i++) {
     snprintf(names[i], sizeof names[i], "plan %s", t->plan.rows[i].what);
-    numbers[i + 2] = (metrics_number){names[i], t->plan.rows[i].bytes};
+    numbers[i + 3] = (metrics_number){names[i], t->plan.rows[i].bytes};
   }
-  metrics_event(t->metrics, t->state.step, "start", numbers, t->plan.n_rows + 2, "%s",
+  metrics_event(t->metrics, t->state.step, "start", numbers, t->plan.n_rows + 3, "%s",
                 t->resumed_from != NULL ? t->resumed_from : "");
 }
 

@@ -1,0 +1,182 @@
+#include "report/report_page.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "report/bench_section.h"
+#include "report/run_figures.h"
+#include "report/run_sections.h"
+
+/* One run. */
+
+static status run_page(page *p, const run_data *r) {
+  char line[512];
+  run_line(r, line, sizeof line);
+  page_begin(p, "Training run", r->name, line);
+  html_add(&p->h,
+           "<nav aria-label=\"Sections\"><a href=\"#curves\">Curves</a> <a href=\"#configuration\">Configuration</a> <a "
+           "href=\"#machine\">Machine</a> <a href=\"#reproduction\">How to reproduce it</a></nav>\n");
+  run_summary(p, r);
+  page_section(p, "curves", "Curves");
+  TRY(run_figures(p, r));
+  run_evaluations(p, r);
+  run_events(p, r);
+  TRY(run_configuration(p, r));
+  page_section(p, "machine", "Machine");
+  machine_table(p, r->system);
+  run_reproduction(p, r);
+  page_end(p);
+  return STATUS_OK;
+}
+
+/* Several. */
+
+/* Name with the colour that its curves have. */
+static void run_name(page *p, const run_data *r, size_t i) {
+  page_key(&p->h, (int)(i % PLOT_COLOURS), i >= PLOT_COLOURS, r->name);
+}
+
+static void run_row(page *p, const run_data *r, size_t i) {
+  char line[512];
+  double step = NAN, lowest = run_series_lowest(&r->fields[RUN_VAL_LOSS], &step);
+  html_add(&p->h, "<tr><td>");
+  run_name(p, r, i);
+  html_add(&p->h, "</td>");
+  page_number_cell(p, (double)r->last_step);
+  page_number_cell(p, run_series_last(&r->fields[RUN_LOSS]));
+  page_number_cell(p, lowest);
+  page_number_cell(p, isnan(lowest) ? NAN : exp(lowest));
+  page_number_cell(p, step);
+  page_number_cell(p, run_series_median(&r->fields[RUN_TOK_S]));
+  run_line(r, line, sizeof line);
+  page_long_cell(p, line);
+  html_add(&p->h, "</tr>\n");
+}
+
+static void runs_table(page *p, const report_sources *s) {
+  static const char *const columns[] = {"run",         "#steps",         "#training loss", "#best validation loss",
+                                        "#perplexity", "#at step", "#median tok/s",  "what"};
+  page_wide_table_begin(p, "Runs", columns, sizeof columns / sizeof columns[0]);
+  for (size_t i = 0; i < s->n_runs; i++) {
+    run_row(p, s->runs[i], i);
+  }
+  page_wide_table_end(p);
+}
+
+static const char *value_of(const run_data *r, const run_key *k) {
+  const char *value = run_config_value(r, k->section, k->name);
+  return value != NULL ? value : "";
+}
+
+static bool differs(const report_sources *s, const run_key *k) {
+  bool place = strcmp(k->section, "run") == 0 && strcmp(k->name, "dir") == 0;
+  for (size_t i = 1; i < s->n_runs && !place; i++) {
+    if (strcmp(value_of(s->runs[i], k), k->value) != 0) {
+      return true;
+    }
+  }
+  return false;
+}
+
+static status difference_table(page *p, const report_sources *s, const run_key *const *keys, size_t n) {
+  const char **columns = NULL;
+  char **names = NULL;
+  status made = memory_new(&columns, n + 1, sizeof *columns, "a table");
+  made = made == STATUS_OK ? memory_new(&names, n, sizeof *names, "a table") : made;
+  for (size_t k = 0; k < n && made == STATUS_OK; k++) {
+    made = memory_format(&names[k], "%s.%s", keys[k]->section, keys[k]->name);
+    columns[k + 1] = names[k];
+  }
+  if (made == STATUS_OK) {
+    columns[0] = "run";
+    page_wide_table_begin(p, "Differences of the configurations", columns, (int)n + 1);
+    for (size_t i = 0; i < s->n_runs; i++) {
+      html_add(&p->h, "<tr><td>");
+      run_name(p, s->runs[i], i);
+      html_add(&p->h, "</td>");
+      for (size_t k = 0; k < n; k++) {
+        page_cell(p, value_of(s->runs[i], keys[k]));
+      }
+      html_add(&p->h, "</tr>\n");
+    }
+    page_wide_table_end(p);
+  }
+  for (size_t k = 0; k < n && names != NULL; k++) {
+    free(names[k]);
+  }
+  free(names);
+  free(columns);
+  return made;
+}
+
+static status differences(page *p, const report_sources *s) {
+  const run_data *first = s->runs[0];
+  const run_key **keys = NULL;
+  size_t n = 0;
+  TRY(memory_new(&keys, first->n_keys + 1, sizeof *keys, "keys that differ"));
+  for (size_t k = 0; k < first->n_keys; k++) {
+    if (differs(s, &first->keys[k])) {
+      keys[n++] = &first->keys[k];
+    }
+  }
+  status made = STATUS_OK;
+  page_section(p, "differences", "How the configurations differ");
+  if (n == 0) {
+    html_add(&p->h, "<p>Not at all, but for run.dir.</p>\n");
+  } else {
+    made = difference_table(p, s, keys, n);
+  }
+  free(keys);
+  return made;
+}
+
+static void run_details(page *p, const report_sources *s) {
+  page_section(p, "details", "Each run");
+  for (size_t i = 0; i < s->n_runs; i++) {
+    const run_data *r = s->runs[i];
+    html_add(&p->h, "<details><summary>");
+    run_name(p, r, i);
+    html_add(&p->h, "</summary>\n");
+    run_summary(p, r);
+    html_add(&p->h, "<h3>Machine</h3>\n");
+    machine_table(p, r->system);
+    run_commands(p, r);
+    html_add(&p->h, "</details>\n");
+  }
+}
+
+static status runs_part(page *p, const report_sources *s) {
+  page_section(p, "runs", "Runs");
+  runs_table(p, s);
+  TRY(runs_figures(p, (const run_data *const *)s->runs, s->n_runs));
+  if (s->n_runs > 1) {
+    TRY(differences(p, s));
+  }
+  run_details(p, s);
+  return STATUS_OK;
+}
+
+static status bundle_page(page *p, const report_sources *s, const char *title) {
+  char line[128];
+  snprintf(line, sizeof line, "%zu run%s, %zu benchmark%s", s->n_runs, s->n_runs == 1 ? "" : "s", s->n_benches,
+           s->n_benches == 1 ? "" : "s");
+  page_begin(p, "Report", title, line);
+  if (s->n_runs > 0) {
+    TRY(runs_part(p, s));
+  }
+  if (s->n_benches > 0) {
+    page_section(p, "benchmarks", "Benchmarks");
+  }
+  for (size_t i = 0; i < s->n_benches; i++) {
+    bench_section(p, &s->benches[i]);
+  }
+  page_end(p);
+  return STATUS_OK;
+}
+
+status report_page(page *p, const report_sources *s, const char *title) {
+  return s->n_runs == 1 && s->n_benches == 0 ? run_page(p, s->runs[0]) : bundle_page(p, s, title);
+}
