@@ -18,6 +18,14 @@ static const char *text_of(const cJSON *row, const char *name) {
   return text != NULL ? text : "";
 }
 
+static void share_cell(page *p, double share) {
+  html_add(&p->h, "<td class=\"n\">");
+  if (share > 0) {
+    html_format(&p->h, "%.1f", 100 * share);
+  }
+  html_add(&p->h, "</td>");
+}
+
 static void result_row(page *p, const cJSON *row) {
   char memory[32];
   static const char *const texts[] = {"model", "mode", "precision", "strategy"};
@@ -37,8 +45,8 @@ static void result_row(page *p, const cJSON *row) {
   }
   page_number_cell(p, run_number(row, "tok_s"));
   page_number_cell(p, run_number(row, "ms"));
-  page_number_cell(p, 100 * run_number(row, "mfu"));
-  page_number_cell(p, 100 * run_number(row, "mfu_full"));
+  share_cell(p, run_number(row, "mfu"));
+  share_cell(p, run_number(row, "mfu_full"));
   html_format(&p->h, "<td class=\"n\">%s</td>", peak > 0 ? memory_text(peak, memory) : "");
   page_number_cell(p, run_number(row, "power_w"));
   page_number_cell(p, run_number(row, "loss"));

@@ -69,6 +69,9 @@ static extent extent_of(const plot *p) {
 
 /* Ticks of a logarithmic axis: 1, 2, 5 times the powers of ten, or these alone where there are many. */
 static void log_axis(FILE *f, extent e) {
+  if (e.high < 2 * e.low) { /* room for a tick */
+    e = (extent){e.low / 2, e.high * 2};
+  }
   int first = (int)floor(log10(e.low)), last = (int)ceil(log10(e.high));
   double span = log10(e.high / e.low);
   const int between[] = {1, 2, 5};
@@ -102,8 +105,8 @@ static void axes(FILE *f, const plot *p, extent e) {
   fprintf(f, "set xlabel '%s' offset 0,0.3\nset ylabel '%s' offset 0.8,0\n", p->x_label, p->y_label);
   if (p->log_y) {
     log_axis(f, e);
-  } else if (p->top > 0 || p->from_zero) {
-    fprintf(f, "set yrange [%s:%.17g]\n", p->from_zero ? "0" : "*", p->top > 0 ? p->top : 1.05 * e.high);
+  } else if (p->top > 0 || (p->from_zero && e.high > 0)) {
+    fprintf(f, "set yrange [%s:%.17g]\n", p->from_zero && e.low >= 0 ? "0" : "*", p->top > 0 ? p->top : 1.05 * e.high);
   } else if (e.high > e.low) {
     double margin = 0.04 * (e.high - e.low);
     fprintf(f, "set yrange [%.17g:%.17g]\n", e.low - margin, e.high + margin);

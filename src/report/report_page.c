@@ -66,19 +66,23 @@ static void runs_table(page *p, const report_sources *s) {
   page_wide_table_end(p);
 }
 
-static const char *value_of(const run_data *r, const run_key *k) {
-  const char *value = run_config_value(r, k->section, k->name);
-  return value != NULL ? value : "";
+/* A key that run i has and no run before it, and that some run after it has with another value. A key without effect
+ * under the others is not in the config, and so makes no difference. */
+static bool differs(const report_sources *s, size_t i, const run_key *k) {
+  bool other = false;
+  for (size_t j = 0; j < s->n_runs; j++) {
+    const char *value = run_config_value(s->runs[j], k->section, k->name);
+    if (j < i && value != NULL) {
+      return false;
+    }
+    other = other || (j > i && value != NULL && strcmp(value, k->value) != 0);
+  }
+  return other && !(strcmp(k->section, "run") == 0 && strcmp(k->name, "dir") == 0);
 }
 
-static bool differs(const report_sources *s, const run_key *k) {
-  bool place = strcmp(k->section, "run") == 0 && strcmp(k->name, "dir") == 0;
-  for (size_t i = 1; i < s->n_runs && !place; i++) {
-    if (strcmp(value_of(s->runs[i], k), k->value) != 0) {
-      return true;
-    }
-  }
-  return false;
+static const char *value_or_dash(const run_data *r, const run_key *k) {
+  const char *value = run_config_value(r, k->section, k->name);
+  return value != NULL ? value : "–";
 }
 
 static status difference_table(page *p, const report_sources *s, const run_key *const *keys, size_t n) {
@@ -98,7 +102,7 @@ static status difference_table(page *p, const report_sources *s, const run_key *
       run_name(p, s->runs[i], i);
       html_add(&p->h, "</td>");
       for (size_t k = 0; k < n; k++) {
-        page_cell(p, value_of(s->runs[i], keys[k]));
+        page_cell(p, value_or_dash(s->runs[i], keys[k]));
       }
       html_add(&p->h, "</tr>\n");
     }
@@ -113,20 +117,23 @@ static status difference_table(page *p, const report_sources *s, const run_key *
 }
 
 static status differences(page *p, const report_sources *s) {
-  const run_data *first = s->runs[0];
   const run_key **keys = NULL;
-  size_t n = 0;
-  TRY(memory_new(&keys, first->n_keys + 1, sizeof *keys, "keys that differ"));
-  for (size_t k = 0; k < first->n_keys; k++) {
-    if (differs(s, &first->keys[k])) {
-      keys[n++] = &first->keys[k];
+  size_t n = 0, capacity = 0;
+  status made = STATUS_OK;
+  for (size_t i = 0; i < s->n_runs; i++) {
+    for (size_t k = 0; k < s->runs[i]->n_keys && made == STATUS_OK; k++) {
+      if (differs(s, i, &s->runs[i]->keys[k])) {
+        made = memory_grow(&keys, &capacity, n + 1, sizeof *keys, "keys that differ");
+        if (made == STATUS_OK) {
+          keys[n++] = &s->runs[i]->keys[k];
+        }
+      }
     }
   }
-  status made = STATUS_OK;
   page_section(p, "differences", "How the configurations differ");
   if (n == 0) {
     html_add(&p->h, "<p>Not at all, but for run.dir.</p>\n");
-  } else {
+  } else if (made == STATUS_OK) {
     made = difference_table(p, s, keys, n);
   }
   free(keys);

@@ -13,10 +13,29 @@
 
 enum { LARGEST_FILE = 1 << 24 }; /* config.ini, system.json */
 
-const char *const run_field_names[RUN_FIELDS] = {
-    "loss",         "ppl",        "lr",          "grad_norm",   "tok_s",          "step_ms",     "tokens",
-    "epoch",        "skipped",    "loss_scale",  "val_loss",    "val_ppl",        "val_bits_per_byte",
-    "val_accuracy", "peak_bytes", "step_ms_min", "step_ms_max", "step_ms_median", "slowest_rank",
+/* Times of ranks are those of whole steps (step_ms_…) or of the part without waiting (busy_ms_…), whichever a run has. */
+static const struct {
+  const char *name, *other; /* other: NULL where there is one name */
+} run_fields[RUN_FIELDS] = {
+    [RUN_LOSS] = {"loss", NULL},
+    [RUN_PPL] = {"ppl", NULL},
+    [RUN_LR] = {"lr", NULL},
+    [RUN_GRAD_NORM] = {"grad_norm", NULL},
+    [RUN_TOK_S] = {"tok_s", NULL},
+    [RUN_STEP_MS] = {"step_ms", NULL},
+    [RUN_TOKENS] = {"tokens", NULL},
+    [RUN_EPOCH] = {"epoch", NULL},
+    [RUN_SKIPPED] = {"skipped", NULL},
+    [RUN_LOSS_SCALE] = {"loss_scale", NULL},
+    [RUN_VAL_LOSS] = {"val_loss", NULL},
+    [RUN_VAL_PPL] = {"val_ppl", NULL},
+    [RUN_VAL_BITS_PER_BYTE] = {"val_bits_per_byte", NULL},
+    [RUN_VAL_ACCURACY] = {"val_accuracy", NULL},
+    [RUN_PEAK_BYTES] = {"peak_bytes", NULL},
+    [RUN_RANK_MS_MIN] = {"busy_ms_min", "step_ms_min"},
+    [RUN_RANK_MS_MEDIAN] = {"busy_ms_median", "step_ms_median"},
+    [RUN_RANK_MS_MAX] = {"busy_ms_max", "step_ms_max"},
+    [RUN_SLOWEST] = {"slowest", "slowest_rank"},
 };
 
 /* metrics.jsonl. */
@@ -31,7 +50,10 @@ static status series_add(run_series *s, double step, double value) {
 
 static status add_fields(run_data *r, const cJSON *line, double step, int first) {
   for (int f = first; f < RUN_FIELDS; f++) {
-    const cJSON *item = cJSON_GetObjectItemCaseSensitive(line, run_field_names[f]);
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(line, run_fields[f].name);
+    if (item == NULL && run_fields[f].other != NULL) {
+      item = cJSON_GetObjectItemCaseSensitive(line, run_fields[f].other);
+    }
     if (cJSON_IsNumber(item) || cJSON_IsNull(item) || cJSON_IsBool(item)) {
       double value = cJSON_IsNumber(item) ? item->valuedouble : cJSON_IsBool(item) ? cJSON_IsTrue(item) : NAN;
       TRY(series_add(&r->fields[f], step, value));
@@ -103,13 +125,17 @@ static status read_metrics(run_data *r) {
 
 static int add_key(void *data, const char *section, const char *name, const char *value) {
   run_data *r = data;
-  run_key *k = NULL;
   if (memory_grow(&r->keys, &r->keys_capacity, r->n_keys + 1, sizeof *r->keys, "the keys of a run") != STATUS_OK) {
     return 0;
   }
-  k = &r->keys[r->n_keys];
-  *k = (run_key){strdup(section), strdup(name), strdup(value)};
-  r->n_keys++;
+  run_key k = {strdup(section), strdup(name), strdup(value)};
+  if (k.section == NULL || k.name == NULL || k.value == NULL) {
+    free(k.section);
+    free(k.name);
+    free(k.value);
+    return 0;
+  }
+  r->keys[r->n_keys++] = k;
   return 1;
 }
 
@@ -217,7 +243,7 @@ const char *run_system_text(const run_data *r, const char *name) {
 const char *run_config_value(const run_data *r, const char *section, const char *name) {
   for (size_t i = 0; i < r->n_keys; i++) {
     const run_key *k = &r->keys[i];
-    if (k->section != NULL && k->name != NULL && strcmp(k->section, section) == 0 && strcmp(k->name, name) == 0) {
+    if (strcmp(k->section, section) == 0 && strcmp(k->name, name) == 0) {
       return k->value;
     }
   }

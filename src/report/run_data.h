@@ -9,7 +9,7 @@
 
 #include "base/status.h"
 
-/* Names are those of run_field_names, which are the names in the file. */
+/* run_fields has the names that they have in the file. */
 typedef enum {
   RUN_LOSS,
   RUN_PPL,
@@ -27,14 +27,12 @@ typedef enum {
   /* From lines of steps or events, whichever have them. */
   RUN_VAL_ACCURACY,
   RUN_PEAK_BYTES,
-  RUN_STEP_MS_MIN,
-  RUN_STEP_MS_MAX,
-  RUN_STEP_MS_MEDIAN,
-  RUN_SLOWEST_RANK,
+  RUN_RANK_MS_MIN, /* a step's time on the fastest, the middle, and the slowest rank */
+  RUN_RANK_MS_MEDIAN,
+  RUN_RANK_MS_MAX,
+  RUN_SLOWEST,     /* its number */
   RUN_FIELDS
 } run_field;
-
-extern const char *const run_field_names[RUN_FIELDS];
 
 /* Values of one field, in the order of the file; a null is NaN. */
 typedef struct {

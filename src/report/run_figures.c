@@ -159,10 +159,32 @@ static bool needs_log(const run_series *s) {
   return largest_of(s) > 20 * run_series_lowest(s, NULL);
 }
 
+/* Which rank was the slowest most often. */
+static void slowest_words(html *caption, const run_series *s) {
+  enum { RANKS = 65536 };
+  size_t *counts = NULL, known = 0, most = 0;
+  if (s->n == 0 || memory_new(&counts, RANKS, sizeof *counts, "counts of ranks") != STATUS_OK) {
+    return;
+  }
+  for (size_t i = 0; i < s->n; i++) {
+    if (s->values[i] >= 0 && s->values[i] < RANKS) {
+      size_t rank = (size_t)s->values[i];
+      known++;
+      counts[rank]++;
+      most = counts[rank] > counts[most] ? rank : most;
+    }
+  }
+  if (known > 0) {
+    html_format(caption, " Rank %zu was the slowest most often: in %.0f %% of the steps that were looked at.", most,
+                100.0 * (double)counts[most] / (double)known);
+  }
+  free(counts);
+}
+
 /* Slowest, middle and fastest rank of a step. */
 static status ranks_figure(const context *x) {
-  const run_series *least = &x->r->fields[RUN_STEP_MS_MIN], *most = &x->r->fields[RUN_STEP_MS_MAX];
-  const run_series *median = &x->r->fields[RUN_STEP_MS_MEDIAN];
+  const run_series *least = &x->r->fields[RUN_RANK_MS_MIN], *most = &x->r->fields[RUN_RANK_MS_MAX];
+  const run_series *median = &x->r->fields[RUN_RANK_MS_MEDIAN];
   if (!run_series_has_values(least) || !run_series_has_values(most) || least->n != most->n) {
     return STATUS_OK;
   }
@@ -170,10 +192,10 @@ static status ranks_figure(const context *x) {
   html caption = {0};
   double top = top_of(most);
   plot what = {.y_label = "milliseconds", .from_zero = true, .top = top};
-  TRY(make(x, RUN_STEP_MS_MIN, false, 1, &low));
-  status s = make(x, RUN_STEP_MS_MAX, false, 1, &high);
+  TRY(make(x, RUN_RANK_MS_MIN, false, 1, &low));
+  status s = make(x, RUN_RANK_MS_MAX, false, 1, &high);
   if (s == STATUS_OK && run_series_has_values(median)) {
-    s = make(x, RUN_STEP_MS_MEDIAN, true, 1, &middle);
+    s = make(x, RUN_RANK_MS_MEDIAN, true, 1, &middle);
   }
   if (s == STATUS_OK) {
     add(&what, PLOT_BAND, 5, true, "fastest to slowest rank", &low);
@@ -183,6 +205,7 @@ static status ranks_figure(const context *x) {
     }
     html_add(&caption, middle.n > 0 ? "Line: the median rank; band: from the fastest to the slowest rank."
                                     : "From the fastest to the slowest rank.");
+    slowest_words(&caption, &x->r->fields[RUN_SLOWEST]);
     cut_words(&caption, most, top);
     figure(x, &what, "Step time over the ranks", &caption);
   }

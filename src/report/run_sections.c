@@ -202,7 +202,11 @@ static void event_numbers(html *h, const run_event *e) {
 
 static void event_row(page *p, const run_event *e) {
   const char *kind = run_event_kind(e);
-  bool bad = strcmp(kind, "skip") == 0 || strcmp(kind, "warning") == 0 || strcmp(kind, "spike") == 0;
+  static const char *const words[] = {"skip", "spike", "rollback", "warning"};
+  bool bad = false;
+  for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+    bad = bad || strcmp(kind, words[i]) == 0;
+  }
   html_add(&p->h, "<tr>");
   page_number_cell(p, (double)e->step);
   html_format(&p->h, "<td%s>", bad ? " class=\"bad\"" : "");
@@ -214,13 +218,18 @@ static void event_row(page *p, const run_event *e) {
   html_add(&p->h, "</td></tr>\n");
 }
 
+/* Evaluations have a table, times of ranks a figure. */
+static bool shown_elsewhere(const run_event *e) {
+  return strcmp(run_event_kind(e), "evaluation") == 0 || strcmp(run_event_kind(e), "ranks") == 0;
+}
+
 /* Of many events, the last ROWS · 25. */
 static void event_table(page *p, const run_data *r, size_t n) {
   static const char *const columns[] = {"#step", "event", "message", "numbers"};
   size_t passed = 0, most = 25 * (size_t)ROWS;
   page_wide_table_begin(p, "Events", columns, 4);
   for (size_t i = 0; i < r->n_events; i++) {
-    if (strcmp(run_event_kind(&r->events[i]), "evaluation") != 0 && ++passed + most > n) {
+    if (!shown_elsewhere(&r->events[i]) && ++passed + most > n) {
       event_row(p, &r->events[i]);
     }
   }
@@ -231,14 +240,16 @@ static void event_table(page *p, const run_data *r, size_t n) {
 }
 
 void run_events(page *p, const run_data *r) {
-  size_t n = r->n_events - count_events(r, "evaluation");
+  size_t n = 0;
+  for (size_t i = 0; i < r->n_events; i++) {
+    n += !shown_elsewhere(&r->events[i]);
+  }
   if (n == 0) {
     return;
   }
   page_section(p, "events", "Events");
   html_format(&p->h,
-              "<p>%zu checkpoint%s, %zu skipped update%s, %zu warning%s, %zu start%s. Evaluations are in the table "
-              "above.</p>\n",
+              "<p>%zu checkpoint%s, %zu skipped update%s, %zu warning%s, %zu start%s.</p>\n",
               count_events(r, "save"), count_events(r, "save") == 1 ? "" : "s", count_events(r, "skip"),
               count_events(r, "skip") == 1 ? "" : "s", count_events(r, "warning"),
               count_events(r, "warning") == 1 ? "" : "s", count_events(r, "start"),
