@@ -5,7 +5,7 @@
 # What building and running need; names are the same in Debian and Ubuntu. (libprotobuf-dev: pkg-config asks for it where
 # libsentencepiece-dev is 0.2.)
 psann_packages="gcc g++ libc6-dev meson ninja-build pkg-config libinih-dev libcjson-dev libxxhash-dev libopenmpi-dev openmpi-bin
-  libhdf5-dev libopenblas-dev libsentencepiece-dev libprotobuf-dev libprotobuf-c-dev protobuf-c-compiler"
+  libhdf5-dev libopenblas-dev libsentencepiece-dev libprotobuf-dev libprotobuf-c-dev protobuf-c-compiler gnuplot-nox"
 
 # Where the build goes; another place: PSANN_BUILD=/some/folder
 build=${PSANN_BUILD:-build}

@@ -15,15 +15,19 @@
 static const char USAGE[] =
     "usage: psann_report FOLDER… [-o FILE]\n"
     "\n"
-    "  FOLDER         a run folder: its curves, evaluations, events, configuration, machine, and how to make it again.\n"
-    "                 Any other folder: all runs and all results of psann_bench throughput in it and below it, the runs'\n"
-    "                 curves over each other, and what their configurations differ in. Several folders: all of them\n"
+    "  FOLDER         a run folder: its curves, evaluations, events, configuration, machine, and how to make it "
+    "again.\n"
+    "                 Any other folder: all runs and all results of psann_bench throughput and validate in it and "
+    "below it,\n"
+    "                 the runs' curves over each other, and what their configurations differ in. Several folders: all "
+    "of them\n"
     "  -o, --output FILE   (report.html in the first folder)\n"
     "  --title TEXT        of a page about several things (the first folder's name)\n"
     "  --help, --version\n"
     "\n"
     "The page is one file that needs no network. Pictures are drawn by gnuplot; without it the page has none and says\n"
-    "so. A run may be going on: the page has what it has written. Ends with 0 when the page is written, 2 when a folder\n"
+    "so. A run may be going on: the page has what it has written. Ends with 0 when the page is written, 2 when a "
+    "folder\n"
     "is missing or holds nothing to report.\n";
 
 static const struct option OPTIONS[] = {{"output", required_argument, NULL, 'o'},

@@ -54,7 +54,7 @@ static void result_row(page *p, const cJSON *row) {
 }
 
 static void result_table(page *p, const cJSON *results) {
-  static const char *const columns[] = {"model",  "mode", "precision", "strategy", "#ranks", "#B",      "#T",
+  static const char *const columns[] = {"model",  "mode", "precision", "strategy", "#ranks", "#B",     "#T",
                                         "#tok/s", "#ms",  "#MFU %",    "#full %",  "#peak",  "#watts", "#loss"};
   const cJSON *row;
   page_wide_table_begin(p, "Throughput", columns, sizeof columns / sizeof columns[0]);
@@ -110,14 +110,42 @@ static void command(page *p, const cJSON *machine) {
   free(line);
 }
 
+/* A step of a validation: verdict, threshold, figure, or the reason why there is none. */
+static void step_row(page *p, const cJSON *step) {
+  const char *verdict = text_of(step, "verdict"), *figure = text_of(step, "figure");
+  bool passed = strcmp(verdict, "pass") == 0, failed = strcmp(verdict, "fail") == 0;
+  html_add(&p->h, "<tr>");
+  page_cell(p, step->string);
+  html_add(&p->h, passed ? "<td class=\"good\">" : failed ? "<td class=\"bad\">" : "<td>");
+  html_text(&p->h, verdict);
+  html_add(&p->h, "</td>");
+  page_long_cell(p, text_of(step, "threshold"));
+  page_long_cell(p, figure[0] != 0 ? figure : text_of(step, "reason"));
+  html_add(&p->h, "</tr>\n");
+}
+
+static void step_table(page *p, const cJSON *results) {
+  static const char *const columns[] = {"step", "verdict", "threshold", "figure"};
+  const cJSON *step;
+  page_wide_table_begin(p, "Validation", columns, 4);
+  cJSON_ArrayForEach(step, results) {
+    step_row(p, step);
+  }
+  page_wide_table_end(p);
+}
+
 void bench_section(page *p, const bench_data *b) {
   const cJSON *results = cJSON_GetObjectItemCaseSensitive(b->root, "results");
-  const cJSON *machine = cJSON_GetObjectItemCaseSensitive(b->root, "machine");
+  const cJSON *machine = cJSON_GetObjectItemCaseSensitive(b->root, b->validation ? "system" : "machine");
   html_add(&p->h, "<h3>");
   html_text(&p->h, b->path);
   html_add(&p->h, "</h3>\n");
-  result_table(p, results);
-  speed_figure(p, results);
+  if (b->validation) {
+    step_table(p, results);
+  } else {
+    result_table(p, results);
+    speed_figure(p, results);
+  }
   html_add(&p->h, "<details><summary>Machine and command</summary>\n");
   command(p, machine);
   machine_table(p, machine);

@@ -183,6 +183,7 @@ void console_end(const console_summary *s) {
     resume_command(s);
   }
   shell_add_word(line, sizeof line, s->c->run.dir);
+  log_line("  report     psann_report%s", line);
   if (s->writes) {
     log_line("  write text psann_generate%s 'Once upon a time'", line);
   }

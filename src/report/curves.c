@@ -95,13 +95,13 @@ void curve_scale(curve *c, double x_factor, double y_factor) {
 }
 
 axis_unit unit_of_steps(double last_step) {
-  return last_step >= 2e6 ? (axis_unit){1e-6, "million steps"}
+  return last_step >= 2e6   ? (axis_unit){1e-6, "million steps"}
          : last_step >= 5e4 ? (axis_unit){1e-3, "thousand steps"}
                             : (axis_unit){1, "step"};
 }
 
 axis_unit unit_of_speed(double largest) {
-  return largest >= 2e6 ? (axis_unit){1e-6, "million tokens per second"}
+  return largest >= 2e6   ? (axis_unit){1e-6, "million tokens per second"}
          : largest >= 1e4 ? (axis_unit){1e-3, "thousand tokens per second"}
                           : (axis_unit){1, "tokens per second"};
 }
@@ -112,7 +112,7 @@ axis_unit unit_of_bytes(double largest) {
 }
 
 axis_unit unit_of_rate(double largest) {
-  static const axis_unit units[] = {{1e1, "learning rate (units of 0.1)"},    {1e2, "learning rate (units of 10⁻²)"},
+  static const axis_unit units[] = {{1e1, "learning rate (units of 0.1)"},  {1e2, "learning rate (units of 10⁻²)"},
                                     {1e3, "learning rate (units of 10⁻³)"}, {1e4, "learning rate (units of 10⁻⁴)"},
                                     {1e5, "learning rate (units of 10⁻⁵)"}, {1e6, "learning rate (units of 10⁻⁶)"},
                                     {1e7, "learning rate (units of 10⁻⁷)"}};

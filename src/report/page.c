@@ -67,8 +67,8 @@ void page_row(page *p, const char *name, const char *value) {
 }
 
 void page_wide_table_begin(page *p, const char *label, const char *const *columns, int n) {
-  html_format(&p->h,
-              "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"%s\"><table><thead><tr>", label);
+  html_format(&p->h, "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"%s\"><table><thead><tr>",
+              label);
   for (int i = 0; i < n; i++) {
     bool number = columns[i][0] == '#';
     html_add(&p->h, number ? "<th scope=\"col\" class=\"n\">" : "<th scope=\"col\">");

@@ -1,4 +1,5 @@
-/* What all pages of reports share: head with style and a policy that forbids every request, sections, tables, figures. */
+/* What all pages of reports share: head with style and a policy that forbids every request, sections, tables, figures.
+ */
 #ifndef PSANN_REPORT_PAGE_H
 #define PSANN_REPORT_PAGE_H
 
@@ -7,8 +8,8 @@
 
 typedef struct {
   html h;
-  int figures;     /* so far */
-  bool in_grid;    /* inside a grid of figures */
+  int figures;       /* so far */
+  bool in_grid;      /* inside a grid of figures */
   char trouble[512]; /* why pictures are missing; "": they aren't */
 } page;
 
@@ -34,7 +35,7 @@ void page_wide_table_begin(page *p, const char *label, const char *const *column
 void page_wide_table_end(page *p);
 void page_cell(page *p, const char *text);
 void page_long_cell(page *p, const char *text); /* wide enough for a sentence */
-void page_number_cell(page *p, double value); /* empty when it is NaN */
+void page_number_cell(page *p, double value);   /* empty when it is NaN */
 
 /* A figure with its number and caption (markup), in a size for wide and one for narrow windows. Figures that follow
  * each other stand side by side. When a picture cannot be drawn, the page says why, once, and leaves out the others. */

@@ -26,7 +26,8 @@ static void begin(FILE *f, int width, int height) {
   fprintf(f,
           "set encoding utf8\n"
           "set terminal svg size %d,%d dynamic noenhanced font 'sans-serif,12' linewidth 1\n"
-          "set border 3 lw 0.7\nset tics nomirror out scale 0.5\nset grid ytics lt -1 lc rgb '" GRID_COLOUR "' lw 0.6\nunset key\n",
+          "set border 3 lw 0.7\nset tics nomirror out scale 0.5\nset grid ytics lt -1 lc rgb '" GRID_COLOUR
+          "' lw 0.6\nunset key\n",
           width, height);
 }
 
@@ -260,7 +261,8 @@ status plot_bars_svg(const plot_bars *b, int width, int height, char **svg) {
   most = most > 0 ? most : 1;
   double room = fmax(width - 7 * names, 60);
   fprintf(f,
-          ")\nunset grid\nset grid xtics lt -1 lc rgb '" GRID_COLOUR "' lw 0.6\nset border 2 lw 0.7\nset xlabel '%s' offset 0,0.3\n"
+          ")\nunset grid\nset grid xtics lt -1 lc rgb '" GRID_COLOUR
+          "' lw 0.6\nset border 2 lw 0.7\nset xlabel '%s' offset 0,0.3\n"
           "set xrange [0:%.17g]\nset yrange [%g:0.6]\nset xtics %.17g\nset style fill solid 0.85 noborder\n",
           b->x_label, most, 0.4 - b->n, tick_distance(most, (int)room));
   fputs("$d << EOD\n", f);

@@ -16,9 +16,10 @@ static status run_page(page *p, const run_data *r) {
   char line[512];
   run_line(r, line, sizeof line);
   page_begin(p, "Training run", r->name, line);
-  html_add(&p->h,
-           "<nav aria-label=\"Sections\"><a href=\"#curves\">Curves</a> <a href=\"#configuration\">Configuration</a> <a "
-           "href=\"#machine\">Machine</a> <a href=\"#reproduction\">How to reproduce it</a></nav>\n");
+  html_add(
+      &p->h,
+      "<nav aria-label=\"Sections\"><a href=\"#curves\">Curves</a> <a href=\"#configuration\">Configuration</a> <a "
+      "href=\"#machine\">Machine</a> <a href=\"#reproduction\">How to reproduce it</a></nav>\n");
   run_summary(p, r);
   page_section(p, "curves", "Curves");
   TRY(run_figures(p, r));
@@ -57,7 +58,7 @@ static void run_row(page *p, const run_data *r, size_t i) {
 }
 
 static void runs_table(page *p, const report_sources *s) {
-  static const char *const columns[] = {"run",         "#steps",         "#training loss", "#best validation loss",
+  static const char *const columns[] = {"run",         "#steps",   "#training loss", "#best validation loss",
                                         "#perplexity", "#at step", "#median tok/s",  "what"};
   page_wide_table_begin(p, "Runs", columns, sizeof columns / sizeof columns[0]);
   for (size_t i = 0; i < s->n_runs; i++) {

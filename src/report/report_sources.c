@@ -26,21 +26,30 @@ static status add_run(report_sources *s, const char *folder) {
   return STATUS_OK;
 }
 
-/* A file of that name that is something else is said and passed over. */
-static status add_bench(report_sources *s, const char *path) {
+/* Whether it is what psann_bench writes under that name. */
+static bool is_result(const cJSON *root, bool validation) {
+  const cJSON *results = cJSON_GetObjectItemCaseSensitive(root, "results");
+  return validation ? cJSON_GetObjectItemCaseSensitive(results != NULL ? results->child : NULL, "verdict") != NULL
+                    : cJSON_IsArray(results);
+}
+
+/* A throughput.json that is something else is said and passed over; summary.json is a name that others use too. */
+static status add_bench(report_sources *s, const char *path, bool validation) {
   char *text = NULL;
   size_t bytes;
   TRY(memory_grow(&s->benches, &s->benches_capacity, s->n_benches + 1, sizeof *s->benches, "the results of a report"));
   TRY(file_read(path, LARGEST_BENCH, &text, &bytes));
   cJSON *root = cJSON_Parse(text);
   free(text);
-  if (!cJSON_IsArray(cJSON_GetObjectItemCaseSensitive(root, "results"))) {
-    log_warning("'%s' is left out: it is no result of psann_bench throughput", path);
+  if (!is_result(root, validation)) {
+    if (!validation) {
+      log_warning("'%s' is left out: it is no result of psann_bench throughput", path);
+    }
     cJSON_Delete(root);
     return STATUS_OK;
   }
   bench_data *b = &s->benches[s->n_benches];
-  *b = (bench_data){.root = root};
+  *b = (bench_data){.root = root, .validation = validation};
   s->n_benches++;
   return memory_format(&b->path, "%s", path);
 }
@@ -57,7 +66,9 @@ static status visit(report_sources *s, const char *folder, const char *name, int
   } else if (S_ISDIR(facts.st_mode)) {
     result = search(s, path, depth + 1);
   } else if (strcmp(name, "throughput.json") == 0) {
-    result = add_bench(s, path);
+    result = add_bench(s, path, false);
+  } else if (strcmp(name, "summary.json") == 0) {
+    result = add_bench(s, path, true);
   }
   free(path);
   return result;
@@ -91,7 +102,8 @@ status report_sources_add(report_sources *s, const char *folder) {
   TRY(search(s, folder, 0));
   if (s->n_runs + s->n_benches == before) {
     USER_ERROR(
-        "'%s' holds neither a run (metrics.jsonl) nor a result of psann_bench (throughput.json); give the run.dir of a "
+        "'%s' holds neither a run (metrics.jsonl) nor a result of psann_bench (throughput.json, summary.json); give "
+        "the run.dir of a "
         "training run, or a folder with several",
         folder);
   }

@@ -13,7 +13,8 @@
 
 enum { LARGEST_FILE = 1 << 24 }; /* config.ini, system.json */
 
-/* Times of ranks are those of whole steps (step_ms_…) or of the part without waiting (busy_ms_…), whichever a run has. */
+/* Times of ranks are those of whole steps (step_ms_…) or of the part without waiting (busy_ms_…), whichever a run has.
+ */
 static const struct {
   const char *name, *other; /* other: NULL where there is one name */
 } run_fields[RUN_FIELDS] = {

@@ -30,7 +30,7 @@ typedef enum {
   RUN_RANK_MS_MIN, /* a step's time on the fastest, the middle, and the slowest rank */
   RUN_RANK_MS_MEDIAN,
   RUN_RANK_MS_MAX,
-  RUN_SLOWEST,     /* its number */
+  RUN_SLOWEST, /* its number */
   RUN_FIELDS
 } run_field;
 

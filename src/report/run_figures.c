@@ -249,9 +249,19 @@ static double add_plan(bars *b, const run_data *r) {
   return sum;
 }
 
+/* As a GPU reported it, which counts its context, or the peak that the run saw. */
+static double measured_memory(const run_data *r) {
+  double reported = NAN;
+  for (size_t i = 0; i < r->n_events; i++) {
+    double bytes = run_number(r->events[i].line, "reported_bytes");
+    reported = isnan(bytes) ? reported : bytes;
+  }
+  return isnan(reported) ? largest_of(&r->fields[RUN_PEAK_BYTES]) : reported;
+}
+
 static void memory_figure(const context *x) {
   bars b = {0};
-  double sum = add_plan(&b, x->r), peak = largest_of(&x->r->fields[RUN_PEAK_BYTES]);
+  double sum = add_plan(&b, x->r), peak = measured_memory(x->r);
   bool planned = b.n > 0;
   add_bar(&b, "sum of the plan", sum, 2);
   add_bar(&b, "measured peak", peak, 1);
@@ -337,8 +347,8 @@ status runs_figures(page *p, const run_data *const *runs, size_t n) {
               "Running means."));
   TRY(overlay(p, runs, n, steps, RUN_VAL_LOSS, 1, (plot){.y_label = "loss (nats per token)"}, "Validation loss",
               "Every evaluation."));
-  TRY(overlay(p, runs, n, steps, RUN_GRAD_NORM, 1,
-              (plot){.y_label = "norm", .log_y = true}, "Norm of the gradient", "Before clipping; running means."));
+  TRY(overlay(p, runs, n, steps, RUN_GRAD_NORM, 1, (plot){.y_label = "norm", .log_y = true}, "Norm of the gradient",
+              "Before clipping; running means."));
   TRY(overlay(p, runs, n, steps, RUN_TOK_S, tokens.factor, (plot){.y_label = tokens.label, .from_zero = true},
               "Throughput", "Running means, without evaluations and checkpoints."));
   page_figures_end(p);

@@ -94,8 +94,7 @@ static void paragraph(page *p, const run_data *r) {
     html_format(&p->h, " (%s tokens, %.3g passes over the training store)", number_grouped(llround(seen), tokens),
                 isnan(epochs) ? 0 : epochs);
   }
-  html_format(&p->h, " the training loss was %s.",
-              number_short(run_series_last(&r->fields[RUN_LOSS]), loss));
+  html_format(&p->h, " the training loss was %s.", number_short(run_series_last(&r->fields[RUN_LOSS]), loss));
   if (!isnan(lowest)) {
     html_format(&p->h, " The lowest validation loss was %s, at step %s.", number_short(lowest, best),
                 number_grouped(llround(step), steps));
@@ -248,8 +247,7 @@ void run_events(page *p, const run_data *r) {
     return;
   }
   page_section(p, "events", "Events");
-  html_format(&p->h,
-              "<p>%zu checkpoint%s, %zu skipped update%s, %zu warning%s, %zu start%s.</p>\n",
+  html_format(&p->h, "<p>%zu checkpoint%s, %zu skipped update%s, %zu warning%s, %zu start%s.</p>\n",
               count_events(r, "save"), count_events(r, "save") == 1 ? "" : "s", count_events(r, "skip"),
               count_events(r, "skip") == 1 ? "" : "s", count_events(r, "warning"),
               count_events(r, "warning") == 1 ? "" : "s", count_events(r, "start"),
@@ -400,7 +398,8 @@ void run_commands(page *p, const run_data *r) {
   html_add(&p->h, ", commit <code>");
   html_text(&p->h, commit);
   html_add(&p->h, dirty ? "</code>; the source had changes that are not in that commit" : "</code>");
-  html_add(&p->h, ". The command of the last launch, and one that starts the run anew from the resolved configuration:</p>\n");
+  html_add(&p->h,
+           ". The command of the last launch, and one that starts the run anew from the resolved configuration:</p>\n");
   if (memory_new(&line, COMMAND, 1, "a command line") == STATUS_OK) {
     html_add(&p->h, "<pre>");
     command_of(r, line);

@@ -1,10 +1,9 @@
 /* Thinning and smoothing: means and ranges of known series, gaps, and units of axes. */
-#include "report/curves.h"
-
 #include <math.h>
 #include <string.h>
 
 #include "../train/unit.h"
+#include "report/curves.h"
 
 enum { N = 100000 };
 
@@ -92,8 +91,11 @@ static void test_units(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_short_series),        cmocka_unit_test(test_long_series), cmocka_unit_test(test_smoothing_keeps_a_line),
-      cmocka_unit_test(test_smoothing_is_smooth), cmocka_unit_test(test_units),
+      cmocka_unit_test(test_short_series),
+      cmocka_unit_test(test_long_series),
+      cmocka_unit_test(test_smoothing_keeps_a_line),
+      cmocka_unit_test(test_smoothing_is_smooth),
+      cmocka_unit_test(test_units),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,12 +1,11 @@
 /* Escaping: whatever the text, the markup stays ours and the bytes are UTF-8. */
-#include "report/html.h"
-
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "../train/unit.h"
 #include "data/utf8.h"
+#include "report/html.h"
 #include "report/numbers.h"
 #include "report/shell_words.h"
 
@@ -18,8 +17,7 @@ static void check(const char *text, const char *wanted) {
 }
 
 static void test_escapes(void **state) {
-  check("<script>alert('x & \"y\"')</script>",
-        "&lt;script&gt;alert(&#39;x &amp; &quot;y&quot;&#39;)&lt;/script&gt;");
+  check("<script>alert('x & \"y\"')</script>", "&lt;script&gt;alert(&#39;x &amp; &quot;y&quot;&#39;)&lt;/script&gt;");
   check("täglich 日本 🙂\n\tnew", "täglich 日本 🙂\n\tnew");
   check("a\x1b[31mb\x7f", "a\uFFFD[31mb\uFFFD");
   check("cut \xe6\x97", "cut \uFFFD\uFFFD");

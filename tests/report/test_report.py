@@ -208,18 +208,23 @@ class Content(ReportCase):
                "peak_bytes": 3 << 30, "power_w": 611.5, "loss": 10.4}
         (bench / "throughput.json").write_text(json.dumps({"machine": {"command": ["psann_bench", "throughput"], "host": "h", "ranks": 2}, "results": [
             row, {**row, "mode": "forward"}, {"model": HOSTILE, "mode": "train", "error": HOSTILE}]}))
+        steps = {"GPU-01": {"verdict": "pass", "threshold": "the loss falls", "figure": "5.5 to 5.1"}, "GPU-05": {"verdict": "skipped", "reason": "one GPU alone"},
+                 HOSTILE: {"verdict": "fail", "threshold": HOSTILE, "figure": HOSTILE}}
+        (self.folder / "all" / "gpu").mkdir()
+        (self.folder / "all" / "gpu" / "summary.json").write_text(json.dumps({"system": {"host": "h"}, "results": steps}))
         (self.folder / "all" / "other").mkdir()
+        (self.folder / "all" / "other" / "summary.json").write_text('{"passed": 3}')
         (self.folder / "all" / "other" / "throughput.json").write_text('{"results": 3}')
         return self.folder / "all"
 
     def test_bundle(self):
         folder = self.bundle()
         out = self.report(folder, "-o", "page.html", "--title", HOSTILE)
-        self.assertIn("page.html: 10 runs, 1 benchmark", out)
+        self.assertIn("page.html: 10 runs, 2 benchmarks", out)
         self.assertRegex(out, "warning: .*other/throughput.json' is left out")
         page = Page(self.folder / "page.html")
         self.assertEqual(page.count("script"), 0)
-        for what in ("Training loss", "Validation loss", "run0", "run9", "614,750", "43.6", "model.d_model", "psann_bench throughput", HOSTILE):
+        for what in ("Training loss", "Validation loss", "run0", "run9", "614,750", "43.6", "model.d_model", "psann_bench throughput", HOSTILE, "the loss falls", "5.5 to 5.1", "one GPU alone"):
             self.assertIn(what, page.text)
         for absent in ("model.sine_amp_init", "run.dir train", "train.lr"):
             self.assertNotIn(absent, page.text)

@@ -1,6 +1,4 @@
 /* Event files, taken apart record by record: names, heads, what a step leaves, and a disk that is full for a while. */
-#include "report/tensorboard.h"
-
 #include <glob.h>
 #include <math.h>
 #include <signal.h>
@@ -12,6 +10,7 @@
 
 #include "../train/unit.h"
 #include "base/file.h"
+#include "report/tensorboard.h"
 #include "report/tfevents.pb-c.h"
 #include "report/tfrecord.h"
 

@@ -1,9 +1,8 @@
 /* Checksums against published values, and the framing of records. */
-#include "report/tfrecord.h"
-
 #include <string.h>
 
 #include "../train/unit.h"
+#include "report/tfrecord.h"
 
 /* RFC 3720, B.4, and the check value of the CRC catalogue. */
 static void test_known_checksums(void **state) {
