@@ -17,12 +17,11 @@ static const char USAGE[] =
     "\n"
     "  FOLDER         a run folder: its curves, evaluations, events, configuration, machine, and how to make it "
     "again.\n"
-    "                 Any other folder: all runs and all results of psann_bench throughput and validate in it and "
-    "below it,\n"
-    "                 the runs' curves over each other, and what their configurations differ in. Several folders: all "
-    "of them\n"
+    "                 Any other folder: all runs and all results of psann_bench throughput, psann_bench validate and\n"
+    "                 launch/tiny_corpus.sh in it and below it, the runs' curves over each other, and what their\n"
+    "                 configurations differ in. Several folders: all of them\n"
     "  -o, --output FILE   (report.html in the first folder)\n"
-    "  --title TEXT        of a page about several things (the first folder's name)\n"
+    "  --title TEXT        of the page (the name of the run or of the first folder)\n"
     "  --help, --version\n"
     "\n"
     "The page is one file that needs no network. Pictures are drawn by gnuplot; without it the page has none and says\n"
@@ -65,7 +64,7 @@ static status read_arguments(int argc, char **argv, arguments *a) {
 
 static status make(const arguments *a, const report_sources *s, const char *path) {
   page p = {0};
-  status result = report_page(&p, s, a->title != NULL ? a->title : a->folders[0]);
+  status result = report_page(&p, s, a->title);
   if (result == STATUS_OK) {
     result = html_write(&p.h, path);
   }
@@ -90,8 +89,9 @@ static status run(const arguments *a) {
     result = make(a, &sources, path);
   }
   if (result == STATUS_OK) {
-    log_line("%s: %zu run%s, %zu benchmark%s", path, sources.n_runs, sources.n_runs == 1 ? "" : "s", sources.n_benches,
-             sources.n_benches == 1 ? "" : "s");
+    char what[128];
+    report_sources_line(&sources, what, sizeof what);
+    log_line("%s: %s", path, what);
   }
   free(path);
   report_sources_free(&sources);

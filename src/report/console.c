@@ -51,9 +51,9 @@ static void start_model(const console_run *r) {
            !m->wave_interleave ? ""
            : m->wave_replace   ? " with temporal convolution for the MLP"
                                : " with temporal convolution",
-           number_grouped(r->m->parameters, parameters), (long long)m->d_model, (long long)m->n_layers, (long long)m->n_heads,
-           (long long)m->d_mlp, activations[m->mlp_activation], positions[m->positional_encoding],
-           (long long)m->vocab_size);
+           number_grouped(r->m->parameters, parameters), (long long)m->d_model, (long long)m->n_layers,
+           (long long)m->n_heads, (long long)m->d_mlp, activations[m->mlp_activation],
+           positions[m->positional_encoding], (long long)m->vocab_size);
 }
 
 static void start_data(const console_run *r) {
@@ -78,9 +78,9 @@ static void start_schedule(const console_run *r) {
   log_line(
       "schedule  %s steps of %s tokens: %lld micro-batches of %lld × %lld; lr %g after %lld steps of warm-up, then a "
       "cosine to %g",
-      number_grouped(c->train.max_steps, steps), number_grouped(c->train.batch_tokens, batch), (long long)r->micro_batches,
-      (long long)c->train.micro_batch, (long long)c->data.seq_len, c->train.lr, (long long)c->train.warmup_steps,
-      c->train.min_lr);
+      number_grouped(c->train.max_steps, steps), number_grouped(c->train.batch_tokens, batch),
+      (long long)r->micro_batches, (long long)c->train.micro_batch, (long long)c->data.seq_len, c->train.lr,
+      (long long)c->train.warmup_steps, c->train.min_lr);
   log_line("work      %s a token, %s a step, %s the run (training, attention counted causally)", flop_text(flop, token),
            flop_text(flop * tokens, step), flop_text(flop * tokens * (double)c->train.max_steps, all));
 }

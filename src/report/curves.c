@@ -6,7 +6,7 @@
 
 #include "base/memory.h"
 
-enum { POINTS = 360, WINDOWS = 30 };
+enum { POINTS = 280, WINDOWS = 30 };
 
 /* Sums and counts of the finite values before each place. */
 typedef struct {
@@ -37,19 +37,19 @@ static double mean_around(const prefix *p, size_t n, size_t i, size_t half) {
   return mean_of(p, i - reach, i + reach + 1);
 }
 
+/* The range also covers the value before, so that the bands of neighbours meet. */
 static void point(const run_series *s, const prefix *p, size_t from, size_t to, bool smooth, curve *c) {
   size_t middle = from + (to - from) / 2, k = c->n++;
+  bool any = p->count[to] > p->count[from];
   c->x[k] = s->steps[middle];
   c->low[k] = c->high[k] = NAN;
-  for (size_t i = from; i < to; i++) {
+  for (size_t i = from - (c->thinned && from > 0); any && i < to; i++) {
     if (isfinite(s->values[i])) {
       c->low[k] = fmin(c->low[k], s->values[i]); /* of a number and NaN: the number */
       c->high[k] = fmax(c->high[k], s->values[i]);
     }
   }
-  c->mean[k] = isnan(c->low[k]) ? NAN
-               : smooth         ? mean_around(p, s->n, middle, s->n / (2 * WINDOWS))
-                                : mean_of(p, from, to);
+  c->mean[k] = !any ? NAN : smooth ? mean_around(p, s->n, middle, s->n / (2 * WINDOWS)) : mean_of(p, from, to);
 }
 
 static status fill(const run_series *s, bool smooth, curve *c) {

@@ -153,6 +153,9 @@ static status draw_bars(const void *what, int width, int height, char **svg) {
 }
 
 void page_figure(page *p, const plot *what, const char *title, const char *caption) {
+  if (!plot_has_points(what)) {
+    return;
+  }
   figure(p, draw_plot, what, WIDE_HIGH, NARROW_HIGH, title, caption);
 }
 

@@ -38,7 +38,8 @@ void page_long_cell(page *p, const char *text); /* wide enough for a sentence */
 void page_number_cell(page *p, double value);   /* empty when it is NaN */
 
 /* A figure with its number and caption (markup), in a size for wide and one for narrow windows. Figures that follow
- * each other stand side by side. When a picture cannot be drawn, the page says why, once, and leaves out the others. */
+ * each other stand side by side. When a picture cannot be drawn, the page says why, once, and leaves out the others.
+ * One without a point is left out. */
 void page_figure(page *p, const plot *what, const char *title, const char *caption);
 void page_bars(page *p, const plot_bars *what, const char *title, const char *caption);
 void page_figures_end(page *p);

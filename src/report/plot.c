@@ -8,7 +8,8 @@
 
 #include "base/memory.h"
 #include "report/gnuplot.h"
-#include "report/html.h"
+#include "report/numbers.h"
+#include "report/svg.h"
 
 /* gnuplot numbers its symbols; 6 is the filled circle. */
 const char plot_symbols[] =
@@ -17,16 +18,11 @@ const char plot_symbols[] =
 
 /* Script. */
 
-/* Colours stand for custom properties: blue is the number of the series, see colour_of. */
-#define SERIES_COLOUR "#0000%02x"
-#define GRID_COLOUR "#0000ff"
-enum { GRID = 0xFF };
-
 static void begin(FILE *f, int width, int height) {
   fprintf(f,
           "set encoding utf8\n"
           "set terminal svg size %d,%d dynamic noenhanced font 'sans-serif,12' linewidth 1\n"
-          "set border 3 lw 0.7\nset tics nomirror out scale 0.5\nset grid ytics lt -1 lc rgb '" GRID_COLOUR
+          "set border 3 lw 0.7\nset tics nomirror out scale 0.5\nset grid ytics lt -1 lc rgb '" SVG_GRID_COLOUR
           "' lw 0.6\nunset key\n",
           width, height);
 }
@@ -39,8 +35,9 @@ static double tick_distance(double span, int pixels) {
   return power * (ratio <= 1 ? 1 : ratio <= 2 ? 2 : ratio <= 5 ? 5 : 10);
 }
 
+/* What no run has would leave the axis no numbers. */
 static bool drawn(const plot *p, double y) {
-  return isfinite(y) && (!p->log_y || y > 0);
+  return fabs(y) < 1e30 && (!p->log_y || y > 1e-30);
 }
 
 typedef struct {
@@ -66,6 +63,11 @@ static extent extent_of(const plot *p) {
     }
   }
   return e;
+}
+
+bool plot_has_points(const plot *p) {
+  extent e = extent_of(p);
+  return e.low <= e.high;
 }
 
 /* Ticks of a logarithmic axis: 1, 2, 5 times the powers of ten, or these alone where there are many. */
@@ -141,80 +143,16 @@ static void draw_series(FILE *f, const plot *p, int number) {
   if (s->kind == PLOT_BAND) {
     fprintf(f, "using 1:2:3 with filledcurves fs solid 0.22 noborder");
   } else {
-    fprintf(f, "using 1:2 with %s lw %s%s", s->kind == PLOT_POINTS ? "linespoints pt 7 ps 0.35" : "lines",
+    fprintf(f, "using 1:2 with %s lw %s%s", s->kind == PLOT_POINTS || s->n == 1 ? "linespoints pt 7 ps 0.35" : "lines",
             s->pale ? "0.6" : "1.4", s->dashed ? " dt 2" : "");
   }
-  fprintf(f, " lc rgb '" SERIES_COLOUR "' title '%s'", s->colour % PLOT_COLOURS + 1, s->name);
-}
-
-/* What gnuplot wrote, made fit to stand in a page. */
-
-/* A stretch that is skipped when `text` begins with `from`: up to and with `to`. 0: none. */
-static size_t skipped(const char *text, const char *from, const char *to) {
-  if (strncmp(text, from, strlen(from)) != 0) {
-    return 0;
-  }
-  const char *end = strstr(text + strlen(from), to);
-  return end != NULL ? (size_t)(end - text) + strlen(to) : 0;
-}
-
-/* "rgb(  0,   0,  NN)" is series NN or the grid. Returns its length and the number; 0: no such colour. */
-static size_t series_colour(const char *text, int *number) {
-  int length = 0;
-  if (strncmp(text, "rgb(", 4) != 0 || sscanf(text, "rgb( 0, 0, %d)%n", number, &length) != 1 || length == 0) {
-    return 0;
-  }
-  return (*number >= 1 && *number <= PLOT_COLOURS) || *number == GRID ? (size_t)length : 0;
-}
-
-/* Names of colours in quotes → the page's colours. */
-static const struct {
-  const char *from, *to;
-} replaced[] = {
-    {"'black'", "\"currentColor\""},
-    {"\"black\"", "\"currentColor\""},
-    {"xlink:href", "href"},
-};
-
-static status clean(const char *output, const char *label, char **svg) {
-  const char *p = strstr(output, "<svg");
-  REQUIRE(p != NULL, "gnuplot wrote no SVG");
-  html h = {0};
-  html_add(&h, "<svg role=\"img\" aria-label=\"");
-  html_text(&h, label);
-  html_add(&h, "\"");
-  for (p += 4; *p != 0;) {
-    int number;
-    size_t length = skipped(p, "<defs>", "</defs>");
-    length = length > 0 ? length : skipped(p, "<desc>", "</desc>");
-    length = length > 0 ? length : skipped(p, " id=\"", "\""); /* the same in all pictures of a page */
-    if (length == 0 && (length = series_colour(p, &number)) > 0) {
-      html_format(&h, number == GRID ? "var(--grid)" : "var(--s%d)", number);
-    }
-    for (size_t i = 0; length == 0 && i < sizeof replaced / sizeof replaced[0]; i++) {
-      if (strncmp(p, replaced[i].from, strlen(replaced[i].from)) == 0) {
-        html_add(&h, replaced[i].to);
-        length = strlen(replaced[i].from);
-      }
-    }
-    if (length == 0) {
-      length = 1 + strcspn(p + 1, "<r'\"x ");
-      html_format(&h, "%.*s", (int)length, p);
-    }
-    p += length;
-  }
-  if (h.failed) {
-    html_free(&h);
-    FAIL("no memory for a picture");
-  }
-  *svg = h.text;
-  return STATUS_OK;
+  fprintf(f, " lc rgb '" SVG_SERIES_COLOUR "'", s->colour % PLOT_COLOURS + 1);
 }
 
 static status finish(FILE *script, const char *label, char **svg) {
   char *output = NULL;
   TRY(gnuplot_run(script, &output));
-  status s = clean(output, label, svg);
+  status s = svg_clean(output, label, svg);
   free(output);
   return s;
 }
@@ -238,13 +176,31 @@ status plot_svg(const plot *p, int width, int height, char **svg) {
   return finish(f, p->y_label, svg);
 }
 
-static void bar_name(FILE *f, const char *name) {
-  for (; *name != 0; name++) {
-    fputc(isalnum((unsigned char)*name) || strchr(" -_.,+", *name) != NULL ? *name : '_', f);
+/* At most `letters` of it, the last of them an ellipsis where there are more. */
+static void bar_name(FILE *f, const char *name, int letters) {
+  for (int i = 0; name[i] != 0; i++) {
+    if (i == letters - 1 && name[i + 1] != 0) {
+      fputs("…", f);
+      return;
+    }
+    fputc(isalnum((unsigned char)name[i]) || strchr(" -_.,+", name[i]) != NULL ? name[i] : '_', f);
   }
 }
 
+/* Where a bar ends and what is written behind it. */
+static void bar_data(FILE *f, const plot_bars *b) {
+  char text[32];
+  fputs("$d << EOD\n", f);
+  for (int i = 0; i < b->n; i++) {
+    fprintf(f, "0 %d 0 %.10g %g %g %d \"%s\"\n", -i, b->values[i], -i - 0.34, -i + 0.34,
+            b->colours[i] % PLOT_COLOURS + 1, number_short(b->values[i], text));
+  }
+  fputs("EOD\n", f);
+}
+
 status plot_bars_svg(const plot_bars *b, int width, int height, char **svg) {
+  enum { LETTER = 7, NUMBER = 52, LEAST = 50 }; /* pixels: of a name, of the number behind a bar; the longest bar */
+  const int letters = (width - NUMBER - LEAST) / LETTER;
   *svg = NULL;
   double most = 0, names = 0;
   FILE *f;
@@ -253,22 +209,20 @@ status plot_bars_svg(const plot_bars *b, int width, int height, char **svg) {
   fputs("set ytics scale 0 (", f);
   for (int i = 0; i < b->n; i++) {
     most = fmax(most, b->values[i]);
-    names = fmax(names, (double)strlen(b->names[i]));
+    names = fmax(names, fmin((double)strlen(b->names[i]), letters));
     fprintf(f, "%s'", i > 0 ? ", " : "");
-    bar_name(f, b->names[i]);
+    bar_name(f, b->names[i], letters);
     fprintf(f, "' %d", -i);
   }
   most = most > 0 ? most : 1;
-  double room = fmax(width - 7 * names, 60);
+  double room = width - LETTER * names, end = most * room / (room - NUMBER);
   fprintf(f,
-          ")\nunset grid\nset grid xtics lt -1 lc rgb '" GRID_COLOUR
-          "' lw 0.6\nset border 2 lw 0.7\nset xlabel '%s' offset 0,0.3\n"
+          ")\nunset grid\nset grid xtics lt -1 lc rgb '" SVG_GRID_COLOUR
+          "' lw 0.6\nset border 2 lw 0.7\nset bmargin 3.2\nset label 1 '%s' at graph 1,character 0.8 right\n"
           "set xrange [0:%.17g]\nset yrange [%g:0.6]\nset xtics %.17g\nset style fill solid 0.85 noborder\n",
-          b->x_label, most, 0.4 - b->n, tick_distance(most, (int)room));
-  fputs("$d << EOD\n", f);
-  for (int i = 0; i < b->n; i++) {
-    fprintf(f, "0 %d 0 %.10g %g %g %d\n", -i, b->values[i], -i - 0.34, -i + 0.34, b->colours[i] % PLOT_COLOURS + 1);
-  }
-  fprintf(f, "EOD\nplot $d using 1:2:3:4:5:6:7 with boxxyerror lc rgb variable title '%s'\n", b->x_label);
+          b->x_label, end, 0.4 - b->n, tick_distance(end, (int)room)); /* a label in the middle may not fit */
+  bar_data(f, b);
+  fputs("plot $d using 1:2:3:4:5:6:7 with boxxyerror lc rgb variable, $d using 4:2:8 with labels left offset 0.4,0\n",
+        f);
   return finish(f, b->x_label, svg);
 }

@@ -21,7 +21,6 @@ typedef struct {
   plot_kind kind;
   int colour; /* 0 … PLOT_COLOURS − 1 */
   bool pale, dashed;
-  const char *name;
   const double *x, *y, *y2; /* y2: PLOT_BAND alone */
   size_t n;
 } plot_series;
@@ -35,7 +34,8 @@ typedef struct {
   plot_series series[PLOT_SERIES];
 } plot;
 
-/* Horizontal bars with a name each. What is not a letter, digit, space or one of "-_.,+" in a name is shown as "_". */
+/* Horizontal bars with a name before and the number behind each. What is not a letter, digit, space or one of "-_.,+"
+ * in a name is shown as "_". */
 typedef struct {
   const char *x_label;
   int n;
@@ -44,8 +44,11 @@ typedef struct {
   const int *colours;
 } plot_bars;
 
-/* Draws `p`, width × height in CSS pixels; *svg is freshly allocated. A failure says why in a sentence: when gnuplot
- * is not installed, how to get it. */
+/* Whether there is anything to draw. */
+bool plot_has_points(const plot *p);
+
+/* Draws `p`, which has something to draw, width × height in CSS pixels; *svg is freshly allocated. A failure says why
+ * in a sentence: when gnuplot is not installed, how to get it. */
 status plot_svg(const plot *p, int width, int height, char **svg);
 status plot_bars_svg(const plot_bars *b, int width, int height, char **svg);
 

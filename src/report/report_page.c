@@ -7,19 +7,36 @@
 
 #include "base/memory.h"
 #include "report/bench_section.h"
+#include "report/run_events.h"
 #include "report/run_figures.h"
 #include "report/run_sections.h"
 
 /* One run. */
 
-static status run_page(page *p, const run_data *r) {
+static void navigation(page *p, const run_data *r) {
+  const struct {
+    bool there;
+    const char *anchor, *title;
+  } places[] = {{true, "curves", "Curves"},
+                {run_has_evaluations(r), "evaluations", "Evaluations"},
+                {run_has_events(r), "events", "Events"},
+                {true, "configuration", "Configuration"},
+                {true, "machine", "Machine"},
+                {true, "reproduction", "How to reproduce it"}};
+  html_add(&p->h, "<nav aria-label=\"Sections\">");
+  for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+    if (places[i].there) {
+      html_format(&p->h, "<a href=\"#%s\">%s</a> ", places[i].anchor, places[i].title);
+    }
+  }
+  html_add(&p->h, "</nav>\n");
+}
+
+static status run_page(page *p, const run_data *r, const char *title) {
   char line[512];
   run_line(r, line, sizeof line);
-  page_begin(p, "Training run", r->name, line);
-  html_add(
-      &p->h,
-      "<nav aria-label=\"Sections\"><a href=\"#curves\">Curves</a> <a href=\"#configuration\">Configuration</a> <a "
-      "href=\"#machine\">Machine</a> <a href=\"#reproduction\">How to reproduce it</a></nav>\n");
+  page_begin(p, "Training run", title != NULL ? title : r->name, line);
+  navigation(p, r);
   run_summary(p, r);
   page_section(p, "curves", "Curves");
   TRY(run_figures(p, r));
@@ -167,24 +184,31 @@ static status runs_part(page *p, const report_sources *s) {
   return STATUS_OK;
 }
 
-static status bundle_page(page *p, const report_sources *s, const char *title) {
-  char line[128];
-  snprintf(line, sizeof line, "%zu run%s, %zu benchmark%s", s->n_runs, s->n_runs == 1 ? "" : "s", s->n_benches,
-           s->n_benches == 1 ? "" : "s");
-  page_begin(p, "Report", title, line);
-  if (s->n_runs > 0) {
-    TRY(runs_part(p, s));
-  }
-  if (s->n_benches > 0) {
-    page_section(p, "benchmarks", "Benchmarks");
+static void results_part(page *p, const report_sources *s, result_kind kind, const char *anchor, const char *title) {
+  if (report_sources_count(s, kind) > 0) {
+    page_section(p, anchor, title);
   }
   for (size_t i = 0; i < s->n_benches; i++) {
-    bench_section(p, &s->benches[i]);
+    if (s->benches[i].kind == kind) {
+      bench_section(p, &s->benches[i]);
+    }
+  }
+}
+
+static status bundle_page(page *p, const report_sources *s, const char *title) {
+  char line[128];
+  report_sources_line(s, line, sizeof line);
+  page_begin(p, "Report", title != NULL ? title : s->name, line);
+  results_part(p, s, RESULT_VALIDATION, "validation", "Validation");
+  results_part(p, s, RESULT_THROUGHPUT, "benchmarks", "Benchmarks");
+  results_part(p, s, RESULT_TINY_CORPUS, "tiny_corpus", "Tiny corpus");
+  if (s->n_runs > 0) {
+    TRY(runs_part(p, s));
   }
   page_end(p);
   return STATUS_OK;
 }
 
 status report_page(page *p, const report_sources *s, const char *title) {
-  return s->n_runs == 1 && s->n_benches == 0 ? run_page(p, s->runs[0]) : bundle_page(p, s, title);
+  return s->n_runs == 1 && s->n_benches == 0 ? run_page(p, s->runs[0], title) : bundle_page(p, s, title);
 }

@@ -5,7 +5,8 @@
 #include "report/page.h"
 #include "report/report_sources.h"
 
-/* Fills an empty page; p->trouble says why pictures are missing, when they are. The caller frees it in any case. */
+/* Fills an empty page; p->trouble says why pictures are missing, when they are. The caller frees it in any case.
+ * `title` NULL: the name of the run, or of the first folder. */
 status report_page(page *p, const report_sources *s, const char *title);
 
 #endif

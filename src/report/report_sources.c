@@ -3,6 +3,7 @@
 #include <cjson/cJSON.h>
 #include <dirent.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -26,30 +27,44 @@ static status add_run(report_sources *s, const char *folder) {
   return STATUS_OK;
 }
 
-/* Whether it is what psann_bench writes under that name. */
-static bool is_result(const cJSON *root, bool validation) {
+static const struct {
+  const char *file, *program;
+  bool unique; /* the name says what is in the file: others use it rarely, and are told */
+} kinds[RESULT_KINDS] = {
+    [RESULT_THROUGHPUT] = {"throughput.json", "psann_bench throughput", true},
+    [RESULT_VALIDATION] = {"summary.json", "psann_bench validate", false},
+    [RESULT_TINY_CORPUS] = {"metrics.json", "launch/tiny_corpus.sh", false},
+};
+
+static bool is_result(const cJSON *root, result_kind kind) {
   const cJSON *results = cJSON_GetObjectItemCaseSensitive(root, "results");
-  return validation ? cJSON_GetObjectItemCaseSensitive(results != NULL ? results->child : NULL, "verdict") != NULL
-                    : cJSON_IsArray(results);
+  switch (kind) {
+    case RESULT_THROUGHPUT:
+      return cJSON_IsArray(results);
+    case RESULT_VALIDATION:
+      return cJSON_GetObjectItemCaseSensitive(results != NULL ? results->child : NULL, "verdict") != NULL;
+    default:
+      return cJSON_IsObject(cJSON_GetObjectItemCaseSensitive(root, "published")) &&
+             cJSON_IsNumber(cJSON_GetObjectItemCaseSensitive(root, "val_ppl"));
+  }
 }
 
-/* A throughput.json that is something else is said and passed over; summary.json is a name that others use too. */
-static status add_bench(report_sources *s, const char *path, bool validation) {
+static status add_bench(report_sources *s, const char *path, result_kind kind) {
   char *text = NULL;
   size_t bytes;
   TRY(memory_grow(&s->benches, &s->benches_capacity, s->n_benches + 1, sizeof *s->benches, "the results of a report"));
   TRY(file_read(path, LARGEST_BENCH, &text, &bytes));
   cJSON *root = cJSON_Parse(text);
   free(text);
-  if (!is_result(root, validation)) {
-    if (!validation) {
-      log_warning("'%s' is left out: it is no result of psann_bench throughput", path);
+  if (!is_result(root, kind)) {
+    if (kinds[kind].unique) {
+      log_warning("'%s' is left out: it is no result of %s", path, kinds[kind].program);
     }
     cJSON_Delete(root);
     return STATUS_OK;
   }
   bench_data *b = &s->benches[s->n_benches];
-  *b = (bench_data){.root = root, .validation = validation};
+  *b = (bench_data){.root = root, .kind = kind};
   s->n_benches++;
   return memory_format(&b->path, "%s", path);
 }
@@ -62,13 +77,14 @@ static status visit(report_sources *s, const char *folder, const char *name, int
   TRY(file_join(&path, folder, name));
   status result = STATUS_OK;
   if (lstat(path, &facts) != 0) {
-    result = STATUS_OK; /* gone meanwhile */
+    facts.st_mode = 0; /* gone meanwhile */
   } else if (S_ISDIR(facts.st_mode)) {
     result = search(s, path, depth + 1);
-  } else if (strcmp(name, "throughput.json") == 0) {
-    result = add_bench(s, path, false);
-  } else if (strcmp(name, "summary.json") == 0) {
-    result = add_bench(s, path, true);
+  }
+  for (int kind = 0; kind < RESULT_KINDS && result == STATUS_OK && S_ISREG(facts.st_mode); kind++) {
+    if (strcmp(name, kinds[kind].file) == 0) {
+      result = add_bench(s, path, (result_kind)kind);
+    }
   }
   free(path);
   return result;
@@ -102,12 +118,36 @@ status report_sources_add(report_sources *s, const char *folder) {
   TRY(search(s, folder, 0));
   if (s->n_runs + s->n_benches == before) {
     USER_ERROR(
-        "'%s' holds neither a run (metrics.jsonl) nor a result of psann_bench (throughput.json, summary.json); give "
-        "the run.dir of a "
-        "training run, or a folder with several",
+        "'%s' holds neither a run (metrics.jsonl) nor a result (throughput.json, summary.json, metrics.json) of "
+        "psann_bench or launch/tiny_corpus.sh; give the run.dir of a training run, or a folder with several",
         folder);
   }
-  return STATUS_OK;
+  return s->name == NULL ? run_data_name(folder, &s->name) : STATUS_OK;
+}
+
+size_t report_sources_count(const report_sources *s, result_kind kind) {
+  size_t n = 0;
+  for (size_t i = 0; i < s->n_benches; i++) {
+    n += s->benches[i].kind == kind;
+  }
+  return n;
+}
+
+void report_sources_line(const report_sources *s, char *text, size_t room) {
+  const struct {
+    size_t n;
+    const char *what;
+  } parts[] = {{s->n_runs, "run"},
+               {report_sources_count(s, RESULT_VALIDATION), "validation"},
+               {s->n_benches - report_sources_count(s, RESULT_VALIDATION), "benchmark"}};
+  size_t used = 0;
+  text[0] = 0;
+  for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+    if (parts[i].n > 0 && used < room) {
+      used += (size_t)snprintf(text + used, room - used, "%s%zu %s%s", used > 0 ? ", " : "", parts[i].n, parts[i].what,
+                               parts[i].n == 1 ? "" : "s");
+    }
+  }
 }
 
 void report_sources_free(report_sources *s) {
@@ -119,6 +159,7 @@ void report_sources_free(report_sources *s) {
     cJSON_Delete(s->benches[i].root);
     free(s->benches[i].path);
   }
+  free(s->name);
   free(s->runs);
   free(s->benches);
   *s = (report_sources){0};

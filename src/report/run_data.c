@@ -1,7 +1,6 @@
 #include "report/run_data.h"
 
 #include <cjson/cJSON.h>
-#include <ini.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,8 +9,9 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "report/run_mark.h"
 
-enum { LARGEST_FILE = 1 << 24 }; /* config.ini, system.json */
+enum { LARGEST_FILE = 1 << 24 }; /* config.ini, system.json, status.ini */
 
 /* Times of ranks are those of whole steps (step_ms_…) or of the part without waiting (busy_ms_…), whichever a run has.
  */
@@ -122,22 +122,56 @@ static status read_metrics(run_data *r) {
   return s;
 }
 
-/* config.ini and system.json. */
+/* config.ini, system.json, status.ini. */
 
-static int add_key(void *data, const char *section, const char *name, const char *value) {
-  run_data *r = data;
+static void add_key(run_data *r, const char *section, const char *name, const char *value) {
   if (memory_grow(&r->keys, &r->keys_capacity, r->n_keys + 1, sizeof *r->keys, "the keys of a run") != STATUS_OK) {
-    return 0;
+    return;
   }
   run_key k = {strdup(section), strdup(name), strdup(value)};
   if (k.section == NULL || k.name == NULL || k.value == NULL) {
     free(k.section);
     free(k.name);
     free(k.value);
-    return 0;
+    return;
   }
   r->keys[r->n_keys++] = k;
-  return 1;
+}
+
+static void add_mark(run_data *r, const char *section, const char *name, const char *value) {
+  char **field = strcmp(name, "state") == 0 ? &r->state : strcmp(name, "reason") == 0 ? &r->reason : NULL;
+  if (section[0] == 0 && field != NULL && *field == NULL) {
+    *field = strdup(value);
+  }
+}
+
+static char *trimmed(char *text) {
+  text += strspn(text, " \t\r");
+  for (size_t n = strlen(text); n > 0 && strchr(" \t\r", text[n - 1]) != NULL; n--) {
+    text[n - 1] = 0;
+  }
+  return text;
+}
+
+/* Files that the program wrote: "[section]" and "name = value" in lines of any length, of which inih takes 200 bytes.
+ * NULL: no file. */
+static void read_keys(run_data *r, char *text, void (*take)(run_data *, const char *, const char *, const char *)) {
+  const char *section = "";
+  for (char *line = text, *next; line != NULL; line = next) {
+    next = strchr(line, '\n');
+    if (next != NULL) {
+      *next++ = 0;
+    }
+    line = trimmed(line);
+    char *sign = strchr(line, '=');
+    if (line[0] == '[' && strrchr(line, ']') != NULL) {
+      *strrchr(line, ']') = 0;
+      section = line + 1;
+    } else if (sign != NULL && strchr(";#", line[0]) == NULL) {
+      *sign = 0;
+      take(r, section, trimmed(line), trimmed(sign + 1));
+    }
+  }
 }
 
 /* The whole text of a file of the folder; NULL when it is not there or cannot be read. */
@@ -153,13 +187,13 @@ static char *text_of(const run_data *r, const char *name) {
 }
 
 static void read_rest(run_data *r) {
-  char *config = text_of(r, "config.ini"), *system = text_of(r, "system.json");
-  if (config != NULL) {
-    ini_parse_string(config, add_key, r);
-  }
+  char *config = text_of(r, "config.ini"), *system = text_of(r, "system.json"), *mark = text_of(r, RUN_MARK_FILE);
+  read_keys(r, config, add_key);
+  read_keys(r, mark, add_mark);
   r->system = system != NULL ? cJSON_Parse(system) : NULL;
   free(config);
   free(system);
+  free(mark);
 }
 
 bool run_data_is_run(const char *folder) {
@@ -169,8 +203,7 @@ bool run_data_is_run(const char *folder) {
   return is;
 }
 
-/* The last part of a path, also of "runs/a/" and "."; the folder that "." is has a name too. */
-static status name_of(const char *folder, char **name) {
+status run_data_name(const char *folder, char **name) {
   char *whole = realpath(folder, NULL);
   const char *from = whole != NULL ? whole : folder;
   const char *slash = strrchr(from, '/');
@@ -183,7 +216,7 @@ status run_data_read(const char *folder, run_data *r) {
   *r = (run_data){0};
   status s = memory_format(&r->folder, "%s", folder);
   if (s == STATUS_OK) {
-    s = name_of(folder, &r->name);
+    s = run_data_name(folder, &r->name);
   }
   if (s == STATUS_OK) {
     s = read_metrics(r);
@@ -211,6 +244,8 @@ void run_data_free(run_data *r) {
   }
   free(r->events);
   free(r->keys);
+  free(r->state);
+  free(r->reason);
   cJSON_Delete(r->system);
   free(r->folder);
   free(r->name);
@@ -230,11 +265,6 @@ const char *run_event_kind(const run_event *e) {
 const char *run_event_message(const run_event *e) {
   const char *message = string_of(e->line, "message");
   return message != NULL ? message : "";
-}
-
-double run_number(const cJSON *object, const char *name) {
-  const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, name);
-  return cJSON_IsNumber(item) ? item->valuedouble : NAN;
 }
 
 const char *run_system_text(const run_data *r, const char *name) {

@@ -1,5 +1,5 @@
-/* A run folder as a report needs it: series from metrics.jsonl, events, config.ini, system.json. Nothing but
- * metrics.jsonl must be there; lines and fields that are not known, torn or missing are passed over. */
+/* A run folder as a report needs it: series from metrics.jsonl, events, config.ini, system.json, status.ini. Nothing
+ * but metrics.jsonl must be there; lines and fields that are not known, torn or missing are passed over. */
 #ifndef PSANN_REPORT_RUN_DATA_H
 #define PSANN_REPORT_RUN_DATA_H
 
@@ -58,6 +58,7 @@ typedef struct {
   run_key *keys; /* of config.ini */
   size_t n_keys, keys_capacity;
   struct cJSON *system; /* NULL: no system.json */
+  char *state, *reason; /* of status.ini; NULL: no such file */
   int64_t steps;        /* lines of steps */
   int64_t last_step;
   size_t unread; /* lines that are no JSON */
@@ -66,15 +67,15 @@ typedef struct {
 /* Whether the folder holds a run. */
 bool run_data_is_run(const char *folder);
 
+/* The last part of a path, also of "runs/a/" and "."; the folder that "." is has a name too. */
+status run_data_name(const char *folder, char **name);
+
 status run_data_read(const char *folder, run_data *r);
 void run_data_free(run_data *r);
 
 /* Text fields of an event; "" where there are none. */
 const char *run_event_kind(const run_event *e);
 const char *run_event_message(const run_event *e);
-
-/* A number of an event or of system.json; NaN where there is none. */
-double run_number(const struct cJSON *object, const char *name);
 
 /* A text of system.json; NULL where there is none. */
 const char *run_system_text(const run_data *r, const char *name);

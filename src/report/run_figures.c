@@ -1,10 +1,10 @@
 #include "report/run_figures.h"
 
-#include <cjson/cJSON.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "base/memory.h"
 #include "report/curves.h"
 #include "report/numbers.h"
@@ -29,12 +29,11 @@ static double largest_of(const run_series *s) {
   return largest;
 }
 
-static void add(plot *what, plot_kind kind, int colour, bool pale, const char *name, const curve *c) {
+static void add(plot *what, plot_kind kind, int colour, bool pale, const curve *c) {
   bool band = kind == PLOT_BAND;
   what->series[what->n_series++] = (plot_series){.kind = kind,
                                                  .colour = colour,
                                                  .pale = pale,
-                                                 .name = name,
                                                  .x = c->x,
                                                  .y = band ? c->low : c->mean,
                                                  .y2 = band ? c->high : NULL,
@@ -49,13 +48,13 @@ static status make(const context *x, run_field f, bool smooth, double factor, cu
 }
 
 /* Every step in pale, the running mean in dark. */
-static void add_steps(plot *what, int colour, const char *name, curve *raw, const curve *smooth) {
+static void add_steps(plot *what, int colour, curve *raw, const curve *smooth) {
   if (raw->thinned) {
-    add(what, PLOT_BAND, colour, true, name, raw);
+    add(what, PLOT_BAND, colour, true, raw);
   } else {
-    add(what, PLOT_LINE, colour, true, name, raw);
+    add(what, PLOT_LINE, colour, true, raw);
   }
-  add(what, PLOT_LINE, colour, false, name, smooth);
+  add(what, PLOT_LINE, colour, false, smooth);
 }
 
 static const char *pale_words(const curve *raw) {
@@ -100,10 +99,10 @@ static status loss_figure(const context *x, run_field train, run_field val, bool
     s = make(x, val, false, 1, &held);
   }
   if (s == STATUS_OK) {
-    add_steps(&what, 0, "training", &raw, &smooth);
+    add_steps(&what, 0, &raw, &smooth);
     page_key(&caption, 0, false, "training");
     if (held.n > 0) {
-      add(&what, PLOT_POINTS, 1, false, "validation", &held);
+      add(&what, PLOT_POINTS, 1, false, &held);
       page_key(&caption, 1, false, "validation");
     }
     html_format(&caption, "(%s)", pale_words(&raw));
@@ -129,7 +128,7 @@ static status step_figure(const context *x, run_field f, int colour, double fact
   if (s == STATUS_OK) {
     double top = what.log_y ? 0 : top_of(series);
     what.top = factor * top;
-    add_steps(&what, colour, title, &raw, &smooth);
+    add_steps(&what, colour, &raw, &smooth);
     html_format(&caption, "%s%s.", note, pale_words(&raw));
     cut_words(&caption, series, top);
     figure(x, &what, title, &caption);
@@ -148,7 +147,7 @@ static status line_figure(const context *x, run_field f, int colour, double fact
   curve c;
   html caption = {0};
   TRY(make(x, f, false, factor, &c));
-  add(&what, PLOT_LINE, colour, false, title, &c);
+  add(&what, PLOT_LINE, colour, false, &c);
   html_add(&caption, note);
   figure(x, &what, title, &caption);
   curve_free(&c);
@@ -198,10 +197,10 @@ static status ranks_figure(const context *x) {
     s = make(x, RUN_RANK_MS_MEDIAN, true, 1, &middle);
   }
   if (s == STATUS_OK) {
-    add(&what, PLOT_BAND, 5, true, "fastest to slowest rank", &low);
+    add(&what, PLOT_BAND, 5, true, &low);
     what.series[0].y2 = high.high;
     if (middle.n > 0) {
-      add(&what, PLOT_LINE, 5, false, "median rank", &middle);
+      add(&what, PLOT_LINE, 5, false, &middle);
     }
     html_add(&caption, middle.n > 0 ? "Line: the median rank; band: from the fastest to the slowest rank."
                                     : "From the fastest to the slowest rank.");
@@ -225,7 +224,7 @@ typedef struct {
 } bars;
 
 static void add_bar(bars *b, const char *name, double value, int colour) {
-  if (b->n < MOST_BARS && value > 0) {
+  if (b->n < MOST_BARS && value > 0 && value < 1e30) {
     b->names[b->n] = name;
     b->values[b->n] = value;
     b->colours[b->n++] = colour;
@@ -253,7 +252,7 @@ static double add_plan(bars *b, const run_data *r) {
 static double measured_memory(const run_data *r) {
   double reported = NAN;
   for (size_t i = 0; i < r->n_events; i++) {
-    double bytes = run_number(r->events[i].line, "reported_bytes");
+    double bytes = json_get_number(r->events[i].line, "reported_bytes");
     reported = isnan(bytes) ? reported : bytes;
   }
   return isnan(reported) ? largest_of(&r->fields[RUN_PEAK_BYTES]) : reported;
@@ -304,25 +303,50 @@ status run_figures(page *p, const run_data *r) {
 
 /* Several runs. */
 
-static status overlay(page *p, const run_data *const *runs, size_t n, axis_unit steps, run_field f, double factor,
-                      plot what, const char *title, const char *caption) {
+typedef struct {
+  page *p;
+  const run_data *const *runs;
+  size_t n;
+  axis_unit steps;
+} several;
+
+/* The runs' names and colours, where they are few enough for a caption. */
+static void overlay_caption(const several *x, const char *words, int drawn, size_t with_values, html *caption) {
+  for (size_t i = 0; i < x->n && x->n <= PLOT_COLOURS; i++) {
+    page_key(caption, (int)i, false, x->runs[i]->name);
+  }
+  html_add(caption, words);
+  if (x->n > PLOT_COLOURS) {
+    html_add(caption, " Colours are those of the table of runs.");
+  }
+  if ((size_t)drawn < with_values) {
+    html_format(caption, " The first %d of %zu runs.", drawn, with_values);
+  }
+}
+
+static status overlay(const several *x, run_field f, double factor, plot what, const char *title, const char *words) {
   curve *curves = NULL;
-  status s = memory_new(&curves, n, sizeof *curves, "the curves of runs");
-  for (size_t i = 0; i < n && s == STATUS_OK; i++) {
-    if (what.n_series == PLOT_SERIES || !run_series_has_values(&runs[i]->fields[f])) {
+  html caption = {0};
+  size_t with_values = 0;
+  status s = memory_new(&curves, x->n, sizeof *curves, "the curves of runs");
+  for (size_t i = 0; i < x->n && s == STATUS_OK; i++) {
+    const run_series *values = &x->runs[i]->fields[f];
+    bool points = f == RUN_VAL_LOSS;
+    if (!run_series_has_values(values) || ++with_values > PLOT_SERIES) {
       continue;
     }
-    bool points = f == RUN_VAL_LOSS;
-    s = curve_make(&runs[i]->fields[f], !points, &curves[i]);
-    curve_scale(&curves[i], steps.factor, factor);
-    add(&what, points ? PLOT_POINTS : PLOT_LINE, (int)(i % PLOT_COLOURS), false, "run", &curves[i]);
+    s = curve_make(values, !points, &curves[i]);
+    curve_scale(&curves[i], x->steps.factor, factor);
+    add(&what, points ? PLOT_POINTS : PLOT_LINE, (int)(i % PLOT_COLOURS), false, &curves[i]);
     what.series[what.n_series - 1].dashed = i >= PLOT_COLOURS;
   }
   if (s == STATUS_OK && what.n_series > 0) {
-    what.x_label = steps.label;
-    page_figure(p, &what, title, caption);
+    what.x_label = x->steps.label;
+    overlay_caption(x, words, what.n_series, with_values, &caption);
+    page_figure(x->p, &what, title, caption.text);
   }
-  for (size_t i = 0; i < n && curves != NULL; i++) {
+  html_free(&caption);
+  for (size_t i = 0; i < x->n && curves != NULL; i++) {
     curve_free(&curves[i]);
   }
   free(curves);
@@ -342,15 +366,14 @@ status runs_figures(page *p, const run_data *const *runs, size_t n) {
   for (size_t i = 0; i < n; i++) {
     last = fmax(last, last_of(&runs[i]->fields[RUN_LOSS]));
   }
-  axis_unit steps = unit_of_steps(last), tokens = unit_of_speed(largest_in(runs, n, RUN_TOK_S));
-  TRY(overlay(p, runs, n, steps, RUN_LOSS, 1, (plot){.y_label = "loss (nats per token)"}, "Training loss",
-              "Running means."));
-  TRY(overlay(p, runs, n, steps, RUN_VAL_LOSS, 1, (plot){.y_label = "loss (nats per token)"}, "Validation loss",
-              "Every evaluation."));
-  TRY(overlay(p, runs, n, steps, RUN_GRAD_NORM, 1, (plot){.y_label = "norm", .log_y = true}, "Norm of the gradient",
+  const several x = {p, runs, n, unit_of_steps(last)};
+  axis_unit tokens = unit_of_speed(largest_in(runs, n, RUN_TOK_S));
+  TRY(overlay(&x, RUN_LOSS, 1, (plot){.y_label = "loss (nats per token)"}, "Training loss", "Running means."));
+  TRY(overlay(&x, RUN_VAL_LOSS, 1, (plot){.y_label = "loss (nats per token)"}, "Validation loss", "Every evaluation."));
+  TRY(overlay(&x, RUN_GRAD_NORM, 1, (plot){.y_label = "norm", .log_y = true}, "Norm of the gradient",
               "Before clipping; running means."));
-  TRY(overlay(p, runs, n, steps, RUN_TOK_S, tokens.factor, (plot){.y_label = tokens.label, .from_zero = true},
-              "Throughput", "Running means, without evaluations and checkpoints."));
+  TRY(overlay(&x, RUN_TOK_S, tokens.factor, (plot){.y_label = tokens.label, .from_zero = true}, "Throughput",
+              "Running means, without evaluations and checkpoints."));
   page_figures_end(p);
   return STATUS_OK;
 }

@@ -1,18 +1,17 @@
 #include "report/run_sections.h"
 
-#include <cjson/cJSON.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/json.h"
 #include "base/memory.h"
 #include "config/config.h"
 #include "report/numbers.h"
 #include "report/shell_words.h"
-
-enum { ROWS = 40 }; /* of a table that stands open; the others are behind a click */
+#include "report/value_text.h"
 
 static const run_event *last_event(const run_data *r, const char *kind) {
   for (size_t i = r->n_events; i > 0; i--) {
@@ -26,13 +25,13 @@ static const run_event *last_event(const run_data *r, const char *kind) {
 /* A number of the run's last start; NaN: none. */
 static double start_number(const run_data *r, const char *name) {
   const run_event *start = last_event(r, "start");
-  return start != NULL ? run_number(start->line, name) : NAN;
+  return start != NULL ? json_get_number(start->line, name) : NAN;
 }
 
 void run_line(const run_data *r, char *text, size_t room) {
   char parameters[32];
   const char *base = run_config_value(r, "model", "base"), *engine = run_system_text(r, "engine");
-  double n = start_number(r, "parameters"), ranks = run_number(r->system, "ranks");
+  double n = start_number(r, "parameters"), ranks = json_get_number(r->system, "ranks");
   size_t used = (size_t)snprintf(text, room, "%.40s", base != NULL ? base : "training run");
   if (n > 0 && used < room) {
     used += (size_t)snprintf(text + used, room - used, ", %s parameters", number_grouped(llround(n), parameters));
@@ -65,15 +64,22 @@ static void number_fact(page *p, const char *name, double value, const char *sma
   }
 }
 
-static const char *ending(const run_data *r) {
+/* How the run ended, by status.ini, and where there is none by the events. */
+static void ending(html *h, const run_data *r) {
   const run_event *stop = last_event(r, "stop"), *start = last_event(r, "start");
-  if (stop == NULL || (start != NULL && stop < start)) {
-    return "The run has not ended, or was killed.";
+  bool ended = stop != NULL && (start == NULL || stop > start);
+  const char *state = r->state != NULL ? r->state : !ended ? "running" : "stopped";
+  const char *why = r->reason != NULL ? r->reason : ended ? run_event_message(stop) : "";
+  if (strcmp(state, "finished") == 0 || strcmp(why, "finished") == 0) {
+    html_add(h, " The run finished.");
+  } else if (strcmp(state, "running") == 0) {
+    html_add(h, " The run has not ended, or was killed.");
+  } else {
+    html_add(h, strcmp(state, "failed") == 0 ? " <span class=\"bad\">The run failed</span>: "
+                                             : " The run was stopped, and can go on: ");
+    html_text(h, why);
+    html_add(h, ".");
   }
-  const char *why = run_event_message(stop);
-  return strcmp(why, "finished") == 0 ? "The run finished."
-         : strcmp(why, "signal") == 0 ? "The run was stopped by a signal and can go on."
-                                      : "The run was stopped at run.max_minutes and can go on.";
 }
 
 static double total(const run_series *s) {
@@ -99,7 +105,7 @@ static void paragraph(page *p, const run_data *r) {
     html_format(&p->h, " The lowest validation loss was %s, at step %s.", number_short(lowest, best),
                 number_grouped(llround(step), steps));
   }
-  html_format(&p->h, " %s", ending(r));
+  ending(&p->h, r);
   if (r->unread > 0) {
     html_format(&p->h, " %zu line%s of metrics.jsonl could not be read and %s left out.", r->unread,
                 r->unread == 1 ? "" : "s", r->unread == 1 ? "is" : "are");
@@ -134,127 +140,6 @@ void run_summary(page *p, const run_data *r) {
     number_fact(p, "skipped updates", skipped, "");
   }
   html_add(&p->h, "</dl>\n");
-}
-
-/* Evaluations and events. */
-
-static void evaluation_row(page *p, const run_event *e, double best) {
-  double loss = run_number(e->line, "val_loss");
-  html_format(&p->h, "<tr%s>", loss == best ? " class=\"given\"" : "");
-  page_number_cell(p, (double)e->step);
-  page_number_cell(p, loss);
-  page_number_cell(p, run_number(e->line, "val_ppl"));
-  page_number_cell(p, run_number(e->line, "val_bits_per_byte"));
-  page_number_cell(p, run_number(e->line, "val_accuracy"));
-  page_number_cell(p, run_number(e->line, "seconds"));
-  html_add(&p->h, "</tr>\n");
-}
-
-static void evaluation_table(page *p, const run_data *r, double best) {
-  static const char *const columns[] = {"#step", "#loss", "#perplexity", "#bits per byte", "#accuracy", "#seconds"};
-  page_wide_table_begin(p, "Evaluations", columns, 6);
-  for (size_t i = 0; i < r->n_events; i++) {
-    if (strcmp(run_event_kind(&r->events[i]), "evaluation") == 0) {
-      evaluation_row(p, &r->events[i], best);
-    }
-  }
-  page_wide_table_end(p);
-}
-
-static size_t count_events(const run_data *r, const char *kind) {
-  size_t n = 0;
-  for (size_t i = 0; i < r->n_events; i++) {
-    n += strcmp(run_event_kind(&r->events[i]), kind) == 0;
-  }
-  return n;
-}
-
-void run_evaluations(page *p, const run_data *r) {
-  size_t n = count_events(r, "evaluation");
-  if (n == 0) {
-    return;
-  }
-  page_section(p, "evaluations", "Evaluations");
-  if (n > ROWS) {
-    html_format(&p->h, "<details><summary>All %zu evaluations; the best is bold.</summary>\n", n);
-  }
-  evaluation_table(p, r, run_series_lowest(&r->fields[RUN_VAL_LOSS], NULL));
-  html_add(&p->h, n > ROWS ? "</details>\n" : "");
-}
-
-/* Numbers of an event that its message does not tell: "seconds 0.5, loss_scale 65536". The plan has a figure. */
-static void event_numbers(html *h, const run_event *e) {
-  bool first = true;
-  for (const cJSON *item = e->line->child; item != NULL; item = item->next) {
-    if (!cJSON_IsNumber(item) || strcmp(item->string, "step") == 0 || strncmp(item->string, "plan ", 5) == 0) {
-      continue;
-    }
-    char text[32];
-    size_t length = strlen(item->string);
-    bool bytes = length > 6 && strcmp(item->string + length - 6, "_bytes") == 0;
-    html_add(h, first ? "" : ", ");
-    html_text(h, item->string);
-    html_format(h, " %s", bytes ? memory_text(item->valuedouble, text) : number_short(item->valuedouble, text));
-    first = false;
-  }
-}
-
-static void event_row(page *p, const run_event *e) {
-  const char *kind = run_event_kind(e);
-  static const char *const words[] = {"skip", "spike", "rollback", "warning"};
-  bool bad = false;
-  for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
-    bad = bad || strcmp(kind, words[i]) == 0;
-  }
-  html_add(&p->h, "<tr>");
-  page_number_cell(p, (double)e->step);
-  html_format(&p->h, "<td%s>", bad ? " class=\"bad\"" : "");
-  html_text(&p->h, kind);
-  html_add(&p->h, "</td>");
-  page_long_cell(p, run_event_message(e));
-  html_add(&p->h, "<td class=\"long\">");
-  event_numbers(&p->h, e);
-  html_add(&p->h, "</td></tr>\n");
-}
-
-/* Evaluations have a table, times of ranks a figure. */
-static bool shown_elsewhere(const run_event *e) {
-  return strcmp(run_event_kind(e), "evaluation") == 0 || strcmp(run_event_kind(e), "ranks") == 0;
-}
-
-/* Of many events, the last ROWS · 25. */
-static void event_table(page *p, const run_data *r, size_t n) {
-  static const char *const columns[] = {"#step", "event", "message", "numbers"};
-  size_t passed = 0, most = 25 * (size_t)ROWS;
-  page_wide_table_begin(p, "Events", columns, 4);
-  for (size_t i = 0; i < r->n_events; i++) {
-    if (!shown_elsewhere(&r->events[i]) && ++passed + most > n) {
-      event_row(p, &r->events[i]);
-    }
-  }
-  page_wide_table_end(p);
-  if (n > most) {
-    html_format(&p->h, "<p>The %zu events before these are in metrics.jsonl.</p>\n", n - most);
-  }
-}
-
-void run_events(page *p, const run_data *r) {
-  size_t n = 0;
-  for (size_t i = 0; i < r->n_events; i++) {
-    n += !shown_elsewhere(&r->events[i]);
-  }
-  if (n == 0) {
-    return;
-  }
-  page_section(p, "events", "Events");
-  html_format(&p->h, "<p>%zu checkpoint%s, %zu skipped update%s, %zu warning%s, %zu start%s.</p>\n",
-              count_events(r, "save"), count_events(r, "save") == 1 ? "" : "s", count_events(r, "skip"),
-              count_events(r, "skip") == 1 ? "" : "s", count_events(r, "warning"),
-              count_events(r, "warning") == 1 ? "" : "s", count_events(r, "start"),
-              count_events(r, "start") == 1 ? "" : "s");
-  html_format(&p->h, n > ROWS ? "<details><summary>All %zu events</summary>\n" : "", n);
-  event_table(p, r, n);
-  html_add(&p->h, n > ROWS ? "</details>\n" : "");
 }
 
 /* Configuration. */
@@ -312,33 +197,14 @@ status run_configuration(page *p, const run_data *r) {
 
 /* Machine. */
 
-static void value_text(html *h, const cJSON *item) {
-  char text[32];
-  size_t length = item->string != NULL ? strlen(item->string) : 0;
-  if (cJSON_IsString(item)) {
-    html_text(h, item->valuestring);
-  } else if (cJSON_IsNumber(item) && length > 6 && strcmp(item->string + length - 6, "_bytes") == 0) {
-    html_text(h, memory_text(item->valuedouble, text));
-  } else if (cJSON_IsNumber(item)) {
-    html_format(h, "%.15g", item->valuedouble);
-  } else if (cJSON_IsBool(item)) {
-    html_add(h, cJSON_IsTrue(item) ? "yes" : "no");
-  }
-}
-
 static void machine_row(page *p, const cJSON *item) {
+  if (cJSON_IsNull(item) || ((cJSON_IsArray(item) || cJSON_IsObject(item)) && item->child == NULL)) {
+    return;
+  }
   html_add(&p->h, "<tr><th scope=\"row\">");
   html_text(&p->h, item->string);
   html_add(&p->h, "</th><td>");
-  value_text(&p->h, item);
-  for (const cJSON *part = item->child; part != NULL; part = part->next) {
-    if (part->string != NULL) {
-      html_text(&p->h, part->string);
-      html_add(&p->h, " ");
-    }
-    value_text(&p->h, part);
-    html_add(&p->h, part->next == NULL ? "" : cJSON_IsArray(item) ? " " : "; ");
-  }
+  value_text(&p->h, item, false);
   html_add(&p->h, "</td></tr>\n");
 }
 
@@ -360,7 +226,7 @@ enum { COMMAND = 16384 };
 
 static void command_of(const run_data *r, char *line) {
   const cJSON *command = cJSON_GetObjectItemCaseSensitive(r->system, "command"), *word;
-  double ranks = run_number(r->system, "ranks");
+  double ranks = json_get_number(r->system, "ranks");
   line[0] = 0;
   if (ranks > 1) {
     snprintf(line, COMMAND, " mpirun -np %.0f", ranks);
@@ -373,7 +239,7 @@ static void command_of(const run_data *r, char *line) {
 /* The same from the folder's own config, which has every key. */
 static void command_from_folder(const run_data *r, char *line) {
   char *path = NULL;
-  double ranks = run_number(r->system, "ranks");
+  double ranks = json_get_number(r->system, "ranks");
   line[0] = 0;
   if (ranks > 1) {
     snprintf(line, COMMAND, " mpirun -np %.0f", ranks);

@@ -11,9 +11,6 @@ void run_line(const run_data *r, char *text, size_t room);
 /* A paragraph and the key figures. */
 void run_summary(page *p, const run_data *r);
 
-void run_evaluations(page *p, const run_data *r);
-void run_events(page *p, const run_data *r);
-
 /* Keys by section; what is not the default stands out. */
 status run_configuration(page *p, const run_data *r);
 

@@ -101,6 +101,19 @@ void tensorboard_flush(tensorboard *t) {
   }
 }
 
+void tensorboard_go_back(tensorboard *t, int64_t last_step) {
+  if (t == NULL) {
+    return;
+  }
+  Tensorboard__SessionLog log = TENSORBOARD__SESSION_LOG__INIT;
+  log.has_status = 1;
+  log.status = TENSORBOARD__SESSION_LOG__SESSION_STATUS__START;
+  event start = TENSORBOARD__EVENT__INIT;
+  start.session_log = &log;
+  add_event(t, &start, last_step + 1);
+  tensorboard_flush(t);
+}
+
 /* Opening. */
 
 #define STEM "events.out.tfevents."
@@ -136,19 +149,6 @@ static status open_file(const char *folder, const char *host, tensorboard *t) {
   return s;
 }
 
-static void add_head(tensorboard *t, int64_t last_step) {
-  event version = TENSORBOARD__EVENT__INIT;
-  version.file_version = (char *)"brain.Event:2";
-  add_event(t, &version, 0);
-  Tensorboard__SessionLog log = TENSORBOARD__SESSION_LOG__INIT;
-  log.has_status = 1;
-  log.status = TENSORBOARD__SESSION_LOG__SESSION_STATUS__START;
-  event start = TENSORBOARD__EVENT__INIT;
-  start.session_log = &log;
-  add_event(t, &start, last_step + 1);
-  tensorboard_flush(t);
-}
-
 void tensorboard_open(const char *folder, int64_t last_step, const char *host, tensorboard **out) {
   *out = NULL;
   tensorboard *t = NULL;
@@ -162,7 +162,10 @@ void tensorboard_open(const char *folder, int64_t last_step, const char *host, t
     tensorboard_close(t);
     return;
   }
-  add_head(t, last_step);
+  event version = TENSORBOARD__EVENT__INIT;
+  version.file_version = (char *)"brain.Event:2";
+  add_event(t, &version, 0);
+  tensorboard_go_back(t, last_step);
   *out = t;
 }
 

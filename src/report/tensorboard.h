@@ -24,6 +24,9 @@ void tensorboard_step(tensorboard *t, const metrics_row *row);
 /* Further scalars of a step; those that are NaN are left out. */
 void tensorboard_numbers(tensorboard *t, int64_t step, const metrics_number *numbers, int n);
 
+/* The run goes back to last_step: TensorBoard then forgets what was written from the step after it on. */
+void tensorboard_go_back(tensorboard *t, int64_t last_step);
+
 /* Everything so far is in the file. */
 void tensorboard_flush(tensorboard *t);
 

@@ -84,7 +84,8 @@ typedef struct {
   double counted;       /* clock: up to here time belongs to steps whose result was read */
   memory_gauge gauge;   /* of this rank */
   metrics *metrics;     /* rank 0 */
-  tensorboard *tensorboard; /* rank 0; NULL: log.tensorboard is off, or no file could be made */
+  /* Rank 0; NULL: log.tensorboard is off, or no file could be made. */
+  tensorboard *tensorboard;
 } training;
 
 /* The three stages below are what training_open and training_start share with programs that measure a step without a

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 import unittest
 import xml.etree.ElementTree
 
@@ -96,12 +97,12 @@ class Content(ReportCase):
     def test_run(self):
         run = self.run_folder("run", events=[{"event": "skip", "step": 50, "message": "loss nan: the update is skipped"},
                                              {"event": "save", "step": 50, "seconds": 0.25, "message": "checkpoints/step_00000050.h5"}])
-        self.assertIn("report.html: 1 run, 0 benchmarks", self.report(run))
+        self.assertRegex(self.report(run), "report.html: 1 run$")
         page = Page(run / "report.html")
         self.assertEqual(page.count("svg"), 1 + 2 * page.count("figure"))  # the symbols; wide and narrow
         for what in ("Figure 1. Loss", "Perplexity", "Learning rate", "Norm of the gradient", "Throughput", "Memory of a rank", "After 50 steps (50,000 tokens",
                      "123,456 parameters", "The run finished.", "loss nan: the update is skipped", "checkpoints/step_00000050.h5", "d_model", "commit", "0123456789ab",
-                     "mpirun -np 2 psann_train 'my config.ini' run.dir=x", "16.0 GiB", "20.0 MiB", "1 skipped update,", "1 checkpoint,"):
+                     "mpirun -np 2 psann_train 'my config.ini' run.dir=x", "16.0 GiB", "20.0 MiB", "1 start, 1 skip, 1 save, 1 stop."):
             self.assertIn(what, page.text)
         for absent in ("Step time over the ranks", "Loss scale", "could not be read", "bits per byte, best"):
             self.assertNotIn(absent, page.text)
@@ -174,6 +175,62 @@ class Content(ReportCase):
             self.assertNotIn("warning", self.report(run))
             self.assertIn("(system.json)", Page(run / "report.html").text)
 
+    def test_how_it_ended(self):
+        """status.ini knows best; where there is none, the events tell."""
+        stop = {"event": "stop", "step": 50, "message": "signal"}
+        for i, (events, mark, words) in enumerate((
+                ((), None, "The run finished."), ([stop, {"event": "start", "step": 50}], None, "The run has not ended, or was killed."),
+                ([{"event": "start", "step": 50}], "state = failed\nstep = 50\nreason = " + "no memory; " * 60 + HOSTILE + "\n", "The run failed : no memory; " + "no memory; " * 59 + HOSTILE),
+                ((), "state = stopped\nreason = signal SIGUSR1\n", "The run was stopped, and can go on: signal SIGUSR1."),
+                ((), "state = running\nreason = \n", "The run has not ended, or was killed."),
+                ((), "state = finished\n", "The run finished."))):
+            run = self.run_folder(f"run{i}", events=events)
+            if events:
+                lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+                (run / "metrics.jsonl").write_text("".join(lines[:-1]))  # not the last event, which says finished
+            if mark is not None:
+                (run / "status.ini").write_text(mark)
+            self.report(run)
+            self.assertIn(words, Page(run / "report.html").text)
+
+    def test_events_that_are_not_known(self):
+        """They stand in the list with all that they have; of many events, what is out of the ordinary stands open."""
+        odd = [{"event": "spike", "step": 20, "loss": 9.25, "message": "its update is skipped"}, {"event": "rollback", "step": 10, "from_step": 20, "message": "m"},
+               {"event": "surprise", "step": 30, "host": HOSTILE, "busy_ms": [1.5, 12345.678, None], "hot": True, "nothing": None, "wanted": {"a": 1, "b": "two"}}]
+        few = Page(self.made("few", events=odd))
+        self.assertIn("1 start, 1 spike, 1 rollback, 1 surprise, 1 stop.", few.text)
+        for words in ("20 spike its update is skipped loss 9.250", "10 rollback m from_step 20", "host " + HOSTILE + ", busy_ms 1.500 12,346 , hot yes, wanted a 1; b two"):
+            self.assertIn(words, few.text)
+        self.assertEqual(few.count("details"), 0)
+        many = Page(self.made("many", events=odd + [{"event": "save", "step": s, "message": f"checkpoint {s}"} for s in range(2000)]))
+        self.assertEqual(many.text.count("20 spike its update is skipped"), 1)
+        self.assertEqual(many.count("details"), 1)
+        self.assertIn("All 2005 events", many.text)
+        self.assertIn("The 1005 before these are in metrics.jsonl.", many.text)
+        self.assertIn("checkpoint 1999", many.text)
+
+    def test_what_has_no_points(self):
+        """A field without a value that can be drawn has no figure, and does not take the others' away."""
+        for name, columns in (("zero", {"grad_norm": lambda s: 0}), ("huge", {"grad_norm": lambda s: 1e300}), ("nothing", {"grad_norm": lambda s: None})):
+            runs = [self.run_folder(f"{name}/{i}", **columns) for i in range(2)]
+            self.assertNotIn("warning", self.report(self.folder / name))
+            page = Page(self.folder / name / "report.html")
+            self.assertNotIn("Norm of the gradient", page.text)
+            self.assertIn("Throughput", page.text)
+            self.assertNotIn("warning", self.report(*runs[:1]))
+
+    def test_title(self):
+        run = self.run_folder("run")
+        self.report(run, "--title", HOSTILE)
+        self.assertIn("Training run " + HOSTILE, Page(run / "report.html").text)
+
+    def test_long_values(self):
+        """Lines of config.ini have any length."""
+        path = "/very/long" * 60 + "/train.h5"
+        page = Page(self.made("run", config=f"[data]\ntrain = {path}\nval = a = b\n[train]\nlr = 0.5\n"))
+        for words in (f"train {path} val", "val a = b", "lr 0.5"):
+            self.assertIn(words, page.text)
+
     def test_long_run(self):
         """Pictures don't grow with the run."""
         path = self.made("run", steps=20000)
@@ -208,11 +265,20 @@ class Content(ReportCase):
                "peak_bytes": 3 << 30, "power_w": 611.5, "loss": 10.4}
         (bench / "throughput.json").write_text(json.dumps({"machine": {"command": ["psann_bench", "throughput"], "host": "h", "ranks": 2}, "results": [
             row, {**row, "mode": "forward"}, {"model": HOSTILE, "mode": "train", "error": HOSTILE}]}))
-        steps = {"GPU-01": {"verdict": "pass", "threshold": "the loss falls", "figure": "5.5 to 5.1"}, "GPU-05": {"verdict": "skipped", "reason": "one GPU alone"},
+        speed = {"base": "respsann", "mode": "forward", "precision": "fp32", "B": 32, "T": 4096, "tokens_per_s": 1413925.1, "published_tokens_per_s": 614750, "ratio": 2.3, "peak_bytes": 30e9}
+        shape = {"model": {"base": "waveresnet", "d_model": 512, "n_layers": 8}, "precision": "bf16", "B": 8, "T": 1024, "memory_ratio": 0.45, "time_ratio": 1.25,
+                 "none": {"planned_bytes": 8 << 30}, "block": {"planned_bytes": 4 << 30}}
+        steps = {"GPU-01": {"verdict": "pass", "threshold": "the loss falls", "figure": "5.5 to 5.1", "left_out": "the rest"},
+                 "GPU-03": {"verdict": "pass", "rows": [{**speed, "base": base, "B": B} for base in ("respsann", "waveresnet") for B in (4, 16, 32, 64)] + [{**speed, "mode": "train", "base": HOSTILE}]},
+                 "GPU-04": {"verdict": "pass", "shapes": [shape]}, "GPU-07": {"verdict": "pass", "sample": HOSTILE + " and then"}, "GPU-05": {"verdict": "skipped", "reason": "one GPU alone"},
                  HOSTILE: {"verdict": "fail", "threshold": HOSTILE, "figure": HOSTILE}}
         (self.folder / "all" / "gpu").mkdir()
         (self.folder / "all" / "gpu" / "summary.json").write_text(json.dumps({"system": {"host": "h"}, "results": steps}))
+        (self.folder / "all" / "tiny").mkdir()
+        (self.folder / "all" / "tiny" / "metrics.json").write_text(json.dumps({"val_ppl": 4.5, "published": {"val_ppl": 4.904, "loss_by_step": {"50": 5.55}}, "loss_by_step": {"50": 4.44},
+                                                                               "note": HOSTILE}))
         (self.folder / "all" / "other").mkdir()
+        (self.folder / "all" / "other" / "metrics.json").write_text('{"val_ppl": 3}')
         (self.folder / "all" / "other" / "summary.json").write_text('{"passed": 3}')
         (self.folder / "all" / "other" / "throughput.json").write_text('{"results": 3}')
         return self.folder / "all"
@@ -220,37 +286,98 @@ class Content(ReportCase):
     def test_bundle(self):
         folder = self.bundle()
         out = self.report(folder, "-o", "page.html", "--title", HOSTILE)
-        self.assertIn("page.html: 10 runs, 2 benchmarks", out)
+        self.assertIn("page.html: 10 runs, 1 validation, 2 benchmarks", out)
         self.assertRegex(out, "warning: .*other/throughput.json' is left out")
         page = Page(self.folder / "page.html")
         self.assertEqual(page.count("script"), 0)
-        for what in ("Training loss", "Validation loss", "run0", "run9", "614,750", "43.6", "model.d_model", "psann_bench throughput", HOSTILE, "the loss falls", "5.5 to 5.1", "one GPU alone"):
+        for what in ("Training loss", "Validation loss", "run0", "run9", "614,750", "43.6", "model.d_model", "psann_bench throughput", HOSTILE, "the loss falls", "5.5 to 5.1", "one GPU alone", "(the rest)",
+                     "4 passed, 1 failed , 1 skipped", "1,413,925", "614,750", "2.30 ×", "27.9 GiB", "waveresnet, D 512, L 8", "4.0 GiB", "0.45 ×", "and then", "validation perplexity", "0.92 ×",
+                     "training loss, step 50", "0.80 ×"):
             self.assertIn(what, page.text)
         for absent in ("model.sine_amp_init", "run.dir train", "train.lr"):
             self.assertNotIn(absent, page.text)
-        self.assertEqual(page.count("figure"), 5)
+        self.assertEqual(page.count("figure"), 6)
 
     def test_several_folders(self):
         a, b = self.run_folder("a"), self.run_folder("b")
         self.assertIn("2 runs", self.report(a, b))
         self.assertIn("Not at all, but for run.dir", Page(a / "report.html").text)
 
-    def test_real_run(self):
-        text = self.folder / "text.txt"
-        text.write_text("the cat sees the dog and the king. " * 200)
-        environment = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1", OPENBLAS_NUM_THREADS="1")
-        done = lambda *command: subprocess.run(command, check=True, capture_output=True, cwd=self.folder, env=environment, timeout=100)
-        done(PROGRAMS / "psann_data", "build", "--tokenizer", "bytes", "--train-out", "t.h5", text)
+
+class RealRuns(ReportCase):
+    """What psann_train and psann_bench leave."""
+
+    ENVIRONMENT = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1", OPENBLAS_NUM_THREADS="1", OMPI_MCA_rmaps_base_oversubscribe="1",
+                       OMPI_MCA_hwloc_base_binding_policy="none", OMPI_MCA_mpi_yield_when_idle="1")
+
+    def done(self, *command):
+        subprocess.run(list(map(str, command)), check=True, capture_output=True, cwd=self.folder, env=self.ENVIRONMENT, timeout=200)
+
+    def setUp(self):
+        super().setUp()
+        text = self.folder / "text"
+        text.mkdir()
+        for i in range(40):
+            (text / f"{i}.txt").write_text(f"{i}: the cat sees the dog and the king. " * 20)
+        self.done(PROGRAMS / "psann_data", "build", "--tokenizer", "bytes", "--train-out", "t.h5", text)
         (self.folder / "c.ini").write_text("[run]\ndir = run\n[model]\nd_model = 16\nn_layers = 1\nn_heads = 2\nd_mlp = 16\n[data]\ntrain = t.h5\nval = t.h5\nseq_len = 16\n"
                                            "[train]\nbatch_tokens = 64\nmax_steps = 20\nwarmup_steps = 2\n[eval]\ninterval = 10\nbatches = 2\n")
-        done(PROGRAMS / "psann_train", "c.ini")
-        self.report("run")
-        page = Page(self.folder / "run" / "report.html")
+
+    def page(self, name="run"):
+        self.report(name)
+        return Page(self.folder / name / "report.html")
+
+    def test_one_rank(self):
+        self.done(PROGRAMS / "psann_train", "c.ini")
+        page = self.page()
         self.assertEqual(page.count("figure"), 6)
-        for what in ("After 20 steps (1,280 tokens", "peak memory, rank 0", "sine_learnable", "bits per byte, best"):
+        for what in ("After 20 steps (1,280 tokens", "peak memory, rank 0", "sine_learnable", "bits per byte, best", "The run finished.", ", 1 rank,"):
             self.assertIn(what, page.text)
         for row in ("weights", "activations", "sum of the plan", "measured peak"):
             self.assertRegex(page.text, rf"\b{row}\b")
+
+    def test_two_ranks_stopped_and_resumed(self):
+        ranks = ("mpirun", "-np", "2", PROGRAMS / "psann_train", "c.ini")
+        self.done(*ranks, "train.max_steps=10")
+        self.assertIn("After 10 steps", self.page().text)
+        self.done(*ranks)
+        page = self.page()
+        for what in ("After 20 steps (1,280 tokens", ", 2 ranks,", "2 start,", "2 stop.", "mpirun -np 2", "The run finished."):
+            self.assertIn(what, page.text)
+
+    def test_killed(self):
+        """Its last line is cut in two, as a crash of the machine may leave it."""
+        process = subprocess.Popen([PROGRAMS / "psann_train", "c.ini", "train.max_steps=1000000", "checkpoint.interval=0", "eval.interval=0"], cwd=self.folder, env=self.ENVIRONMENT,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        metrics, limit = self.folder / "run" / "metrics.jsonl", time.monotonic() + 60
+        while (not metrics.exists() or metrics.stat().st_size < 5000) and time.monotonic() < limit:
+            time.sleep(0.05)
+        process.kill()
+        process.wait()
+        data = metrics.read_bytes()
+        self.assertGreater(len(data), 4999)
+        metrics.write_bytes(data[:-20])
+        page = self.page()
+        for what in ("The run has not ended, or was killed.", "1 line of metrics.jsonl could not be read and is left out."):
+            self.assertIn(what, page.text)
+        self.assertGreaterEqual(page.count("figure"), 6)
+
+    def test_no_evaluation(self):
+        config = self.folder / "c.ini"
+        config.write_text(re.sub(r"val = .*\n|\[eval\](.|\n)*", "", config.read_text()))
+        self.done(PROGRAMS / "psann_train", "c.ini", "train.max_steps=1", "train.warmup_steps=0")
+        page = self.page()
+        self.assertEqual(page.count("figure"), 6)
+        for absent in ("validation", "Evaluations"):
+            self.assertNotIn(absent, page.text)
+
+    def test_validation_and_benchmark(self):
+        self.done(PROGRAMS / "psann_bench", "validate", "--device", "cpu", "--only", "GPU-01", "GPU-02", "GPU-04", "--text", "text", "--out", "all")
+        self.done(PROGRAMS / "psann_bench", "throughput", "--models", "cpu", "--steps", "1", "--warmup", "0", "--repeat", "1", "--seq-len", "32", "--out", "all/benchmarks/speed")
+        page = self.page("all")
+        for what in ("1 validation, 1 benchmark", "2 passed, 0 failed , 1 skipped", "GPU-04 pass", "the CPU engine computes fp32", "waveresnet, D 128, L 2", "cpu train fp32", "psann_bench validate"):
+            self.assertIn(what, page.text)
+        self.assertEqual(page.count("figure"), 1)
 
 
 class Refused(ReportCase):
@@ -280,7 +407,7 @@ class InBrowser(ReportCase):
     """No script error, no request, and nothing wider than the window."""
 
     def look(self, path):
-        for width in (360, 1400):
+        for width in (360, 1440):
             for dark in (False, True):
                 self.browser.open(path, width, dark)
                 self.assertEqual(self.browser.evaluate("innerWidth"), width)

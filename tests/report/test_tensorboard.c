@@ -172,6 +172,24 @@ static void test_further_numbers(void **state) {
   tensorboard_close(t);
 }
 
+/* A run that goes back within a launch says so where it does. */
+static void test_going_back(void **state) {
+  tensorboard *t = opened(0, "host");
+  write_steps(t, 1, 9);
+  tensorboard_go_back(t, 5);
+  tensorboard_go_back(NULL, 5);
+  write_steps(t, 6, 8);
+  tensorboard_close(t);
+  assert_int_equal(find_files(), 1);
+  event_list list = read_events(names.gl_pathv[0]);
+  assert_int_equal(list.n, 2 + 9 + 1 + 3);
+  assert_non_null(list.events[11]->session_log);
+  assert_int_equal(list.events[11]->session_log->status, TENSORBOARD__SESSION_LOG__SESSION_STATUS__START);
+  assert_int_equal(list.events[11]->step, 6);
+  assert_int_equal(list.events[12]->step, 6);
+  free_events(&list);
+}
+
 /* A limit on the size of files stands for a full disk: writes come back short, or fail. */
 static void test_full_disk(void **state) {
   signal(SIGXFSZ, SIG_IGN);
@@ -210,6 +228,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_each_launch_has_a_later_file, make_folder, remove_folder),
       cmocka_unit_test_setup_teardown(test_further_numbers, make_folder, remove_folder),
+      cmocka_unit_test_setup_teardown(test_going_back, make_folder, remove_folder),
       cmocka_unit_test_setup_teardown(test_full_disk, make_folder, remove_folder),
       cmocka_unit_test(test_folder_that_is_missing),
   };
