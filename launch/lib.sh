@@ -103,3 +103,22 @@ need_bible() {
     launch/corpus_bible.sh "$data/bible"
   fi
 }
+
+# The last folder in a folder, by name: of folders named by time, the newest. Nothing when there is none.
+newest_folder() {
+  newest=
+  for folder in "$1"/*/; do
+    [ ! -d "$folder" ] || newest=${folder%/}
+  done
+  echo "$newest"
+}
+
+# write_report FOLDER… [option …]: a page for a browser, by psann_report. Without gnuplot, which draws its pictures, it is left for
+# later; no report makes a script fail.
+write_report() {
+  if ! command -v gnuplot >/dev/null; then
+    echo "there is no report.html, since gnuplot is not installed (package gnuplot-nox); where it is: psann_report $*"
+  else
+    "$build/src/programs/psann_report" "$@" || echo "there is no report.html: see the message above"
+  fi
+}

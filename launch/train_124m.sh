@@ -114,5 +114,5 @@ version=$("$programs/psann_train" --version | head -n 1)
   echo
   sed 's/^/    /' "$run/report/text.txt"
 } >"$run/report/report.md"
-"$programs/psann_report" "$run" -o "$run/report/report.html"
-say "done: $run/report/report.md, $run/report/report.html"
+write_report "$run" -o "$run/report/report.html"
+say "done: $run/report/report.md"
