@@ -25,6 +25,12 @@ const char *number_short(double value, char *text) {
   if ((size >= 1000 || value == round(value)) && size < 1e15) {
     return number_grouped(llround(value), text);
   }
-  snprintf(text, 32, size >= 100 ? "%.1f" : size >= 1 ? "%.3f" : size >= 0.01 || size == 0 ? "%.4f" : "%.3g", value);
+  snprintf(text, 32,
+           size >= 1e15                ? "%.3g"
+           : size >= 100               ? "%.1f"
+           : size >= 1                 ? "%.3f"
+           : size >= 0.01 || size == 0 ? "%.4f"
+                                       : "%.3g",
+           value);
   return text;
 }

@@ -101,6 +101,8 @@ static void step_axis(FILE *f, const plot *p, int width) {
   if (e.high > e.low) {
     double low = e.low - e.high / 10 <= 0 ? 0 : e.low; /* 0 where the run begins near it */
     fprintf(f, "set xrange [%.17g:%.17g]\nset xtics %.17g\n", low, e.high, tick_distance(e.high - low, width));
+  } else if (e.high == e.low) {
+    fprintf(f, "set xrange [%.17g:%.17g]\nset xtics 1\n", e.low - 1, e.low + 1);
   }
 }
 
@@ -199,8 +201,10 @@ static void bar_data(FILE *f, const plot_bars *b) {
 }
 
 status plot_bars_svg(const plot_bars *b, int width, int height, char **svg) {
-  enum { LETTER = 7, NUMBER = 52, LEAST = 50 }; /* pixels: of a name, of the number behind a bar; the longest bar */
-  const int letters = (width - NUMBER - LEAST) / LETTER;
+  /* Pixels: of a letter, of the number behind a bar, of the longest bar at least, beside the names, right of it all.
+   * gnuplot's own margins take letters for wider than they are. */
+  enum { LETTER = 7, NUMBER = 48, LEAST = 42, BESIDE = 8, RIGHT = 10 };
+  const int letters = (width - NUMBER - LEAST - BESIDE - RIGHT) / LETTER;
   *svg = NULL;
   double most = 0, names = 0;
   FILE *f;
@@ -215,12 +219,15 @@ status plot_bars_svg(const plot_bars *b, int width, int height, char **svg) {
     fprintf(f, "' %d", -i);
   }
   most = most > 0 ? most : 1;
-  double room = width - LETTER * names, end = most * room / (room - NUMBER);
+  double left = LETTER * names + BESIDE, room = width - left - RIGHT, end = most * room / (room - NUMBER);
   fprintf(f,
           ")\nunset grid\nset grid xtics lt -1 lc rgb '" SVG_GRID_COLOUR
-          "' lw 0.6\nset border 2 lw 0.7\nset bmargin 3.2\nset label 1 '%s' at graph 1,character 0.8 right\n"
+          "' lw 0.6\nset border 2 lw 0.7\nset bmargin 3.2\nset lmargin at screen %.4f\nset rmargin at screen %.4f\n",
+          left / width, 1.0 - (double)RIGHT / width);
+  fprintf(f,
+          "set label 1 '%s' at graph 1,character 0.8 right\n" /* in the middle it may not fit */
           "set xrange [0:%.17g]\nset yrange [%g:0.6]\nset xtics %.17g\nset style fill solid 0.85 noborder\n",
-          b->x_label, end, 0.4 - b->n, tick_distance(end, (int)room)); /* a label in the middle may not fit */
+          b->x_label, end, 0.4 - b->n, tick_distance(end, (int)room));
   bar_data(f, b);
   fputs("plot $d using 1:2:3:4:5:6:7 with boxxyerror lc rgb variable, $d using 4:2:8 with labels left offset 0.4,0\n",
         f);

@@ -26,7 +26,7 @@ typedef struct {
 } report_sources;
 
 /* Adds a run folder, or all run folders and results in a folder and below it (hidden folders and checkpoints are
- * passed over, and so are links to folders). A user error when there are none. */
+ * passed over, and so are links). A user error when there are none. */
 status report_sources_add(report_sources *s, const char *folder);
 
 size_t report_sources_count(const report_sources *s, result_kind kind);

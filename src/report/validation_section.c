@@ -177,6 +177,9 @@ void validation_tables(page *p, const cJSON *summary) {
 /* The tiny corpus. */
 
 static void figure_row(page *p, const char *name, double here, double published) {
+  if (isnan(here)) {
+    return;
+  }
   html_add(&p->h, "<tr>");
   page_cell(p, name);
   page_number_cell(p, here);

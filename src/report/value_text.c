@@ -26,6 +26,10 @@ void value_text(html *h, const cJSON *item, bool rounded) {
   int n = 0;
   single(h, item, rounded);
   for (const cJSON *part = item->child; part != NULL; part = part->next) {
+    if (cJSON_IsNull(part)) {
+      continue;
+    }
+    html_add(h, n == 0 ? "" : cJSON_IsArray(item) ? " " : "; ");
     if (++n > PARTS) {
       html_add(h, "…");
       return;
@@ -35,6 +39,5 @@ void value_text(html *h, const cJSON *item, bool rounded) {
       html_add(h, " ");
     }
     single(h, part, rounded);
-    html_add(h, part->next == NULL ? "" : cJSON_IsArray(item) ? " " : "; ");
   }
 }

@@ -207,13 +207,13 @@ status training_open(training *t, const train_request *request, const dist *d) {
   TRY(compare_configs(t));
   TRY(dist_first_of_host(d, open_stores, t));
   TRY(compare_stores(t));
-  bool gpu = t->c->run.device == DEVICE_CUDA;
-  gauge_start(&t->gauge, gpu, gpu ? t->d->local_rank % engine_gpus() : 0);
   TRY(resume_find(t));
   if (t->c->train.micro_batch == 0 && t->first_step > 0) { /* the checkpoint's batch is another: refused below */
     t->c->train.micro_batch = micro_batch_auto(t->c->train.batch_tokens, t->c->data.seq_len);
   }
   TRY(resume_check(t));
+  bool gpu = t->c->run.device == DEVICE_CUDA;
+  gauge_start(&t->gauge, gpu, gpu ? t->d->local_rank % engine_gpus() : 0); /* before the engine is made */
   TRY(training_build(t));
   return plan_checkpoints(t);
 }

@@ -29,6 +29,13 @@ OVERFLOWING = """(() => {
 })()"""
 
 
+# Labels of pictures that are cut off at the edges.
+CUT = """[...document.querySelectorAll('figure svg text')].filter(t => {
+  const box = t.getBoundingClientRect(), frame = t.closest('svg').getBoundingClientRect();
+  return box.width > 0 && (box.left < frame.left - 1 || box.right > frame.right + 1 || box.top < frame.top - 1 || box.bottom > frame.bottom + 1);
+}).map(t => t.textContent)"""
+
+
 def program():
     """The path of the browser; None where there is none."""
     return next(filter(None, map(shutil.which, NAMES)), None)

@@ -79,6 +79,7 @@ static void test_numbers(void **state) {
   assert_string_equal(number_short(100, text), "100");
   assert_string_equal(number_short(0.25, text), "0.2500");
   assert_string_equal(number_short(4e-5, text), "4e-05");
+  assert_string_equal(number_short(1e300, text), "1e+300");
   assert_string_equal(number_short(3.14159, text), "3.142");
   assert_string_equal(number_grouped(-1234, text), "-1,234");
 }
