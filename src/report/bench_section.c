@@ -1,13 +1,11 @@
 #include "report/bench_section.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/json.h"
 #include "base/memory.h"
 #include "report/run_sections.h"
-#include "report/shell_words.h"
 #include "report/speed_bars.h"
 #include "report/validation_section.h"
 
@@ -69,24 +67,6 @@ static void speed_figure(page *p, const cJSON *results) {
   speed_bars_figure(p, &bars, "All ranks; the median of the timings.");
 }
 
-static void command(page *p, const cJSON *machine) {
-  enum { ROOM = 8192 };
-  const cJSON *words = cJSON_GetObjectItemCaseSensitive(machine, "command"), *word;
-  char *line = NULL;
-  if (memory_new(&line, ROOM, 1, "a command line") != STATUS_OK) {
-    return;
-  }
-  double ranks = json_get_number(machine, "ranks");
-  if (ranks > 1) {
-    snprintf(line, ROOM, " mpirun -np %.0f", ranks);
-  }
-  cJSON_ArrayForEach(word, words) {
-    shell_add_word(line, ROOM, cJSON_IsString(word) ? word->valuestring : "");
-  }
-  page_commands(p, line[0] != 0 ? line + 1 : "(not recorded)");
-  free(line);
-}
-
 void bench_section(page *p, const bench_data *b) {
   const cJSON *machine = cJSON_GetObjectItemCaseSensitive(b->root, b->kind == RESULT_VALIDATION ? "system" : "machine");
   html_add(&p->h, "<h3>");
@@ -104,7 +84,7 @@ void bench_section(page *p, const bench_data *b) {
     speed_figure(p, results);
   }
   html_add(&p->h, "<details><summary>Machine and command</summary>\n");
-  command(p, machine);
+  machine_command(p, machine);
   machine_table(p, machine);
   html_add(&p->h, "</details>\n");
 }

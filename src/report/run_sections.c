@@ -224,26 +224,36 @@ void machine_table(page *p, const cJSON *system) {
 
 enum { COMMAND = 16384 };
 
-static void command_of(const run_data *r, char *line) {
-  const cJSON *command = cJSON_GetObjectItemCaseSensitive(r->system, "command"), *word;
-  double ranks = json_get_number(r->system, "ranks");
+/* " mpirun -np N" where there were several ranks. */
+static void add_ranks(const cJSON *system, char *line) {
+  double ranks = json_get_number(system, "ranks");
   line[0] = 0;
   if (ranks > 1) {
     snprintf(line, COMMAND, " mpirun -np %.0f", ranks);
   }
+}
+
+static void command_of(const cJSON *system, char *line) {
+  const cJSON *command = cJSON_GetObjectItemCaseSensitive(system, "command"), *word;
+  add_ranks(system, line);
   cJSON_ArrayForEach(word, command) {
     shell_add_word(line, COMMAND, cJSON_IsString(word) ? word->valuestring : "");
   }
 }
 
+void machine_command(page *p, const cJSON *system) {
+  char *line = NULL;
+  if (memory_new(&line, COMMAND, 1, "a command line") == STATUS_OK) {
+    command_of(system, line);
+    page_commands(p, line[0] != 0 ? line + 1 : "(not recorded)");
+  }
+  free(line);
+}
+
 /* The same from the folder's own config, which has every key. */
 static void command_from_folder(const run_data *r, char *line) {
   char *path = NULL;
-  double ranks = json_get_number(r->system, "ranks");
-  line[0] = 0;
-  if (ranks > 1) {
-    snprintf(line, COMMAND, " mpirun -np %.0f", ranks);
-  }
+  add_ranks(r->system, line);
   shell_add_word(line, COMMAND, "psann_train");
   if (memory_format(&path, "%s/config.ini", r->folder) == STATUS_OK) {
     shell_add_word(line, COMMAND, path);
@@ -268,7 +278,7 @@ void run_commands(page *p, const run_data *r) {
            ". The command of the last launch, and one that starts the run anew from the resolved configuration:</p>\n");
   if (memory_new(&line, COMMAND, 1, "a command line") == STATUS_OK) {
     html_add(&p->h, "<pre>");
-    command_of(r, line);
+    command_of(r->system, line);
     html_text(&p->h, line[0] != 0 ? line + 1 : "(not recorded)");
     html_add(&p->h, "\n");
     command_from_folder(r, line);

@@ -17,6 +17,9 @@ status run_configuration(page *p, const run_data *r);
 /* system.json; also the "machine" of a benchmark. NULL: says that it is missing. */
 void machine_table(page *p, const struct cJSON *system);
 
+/* The command that is recorded there. */
+void machine_command(page *p, const struct cJSON *system);
+
 /* Commit and commands; nothing without a system.json. */
 void run_commands(page *p, const run_data *r);
 
