@@ -1,6 +1,10 @@
-/* NCCL moves, and adds for two ranks alone: other sums are made by our own kernels in tree order (shard/reduce.h), so an
- * exchange is sends and receives of slices. Before an exchange STREAM_COMM waits for what STREAM_MAIN has issued so far; `wait` makes
- * STREAM_MAIN wait for the exchanges. The host waits for neither.
+/* NCCL moves, and adds for two ranks alone: other sums are made by our own kernels in tree order (shard/reduce.h), so
+ * an exchange is sends and receives of slices. Before an exchange STREAM_COMM waits for what STREAM_MAIN has issued so
+ * far; `wait` makes STREAM_MAIN wait for the exchanges. The host waits for neither.
+ *
+ * Among the GPUs of one host memory that `alloc` gave is moved by the copy engines (nccl_memory.h): NCCL's kernels
+ * would take multiprocessors from the products beside them, whose last tiles then wait for as long as an exchange
+ * lasts.
  */
 #include "collectives_nccl.h"
 
@@ -11,6 +15,7 @@
 #include "check.h"
 #include "cuda_engine.h"
 #include "nccl_connect.h"
+#include "nccl_memory.h"
 
 enum { EVENT_DATA_READY = ENGINE_EVENTS - 2, EVENT_EXCHANGED = ENGINE_EVENTS - 1 }; /* of the engine's events */
 
@@ -19,6 +24,7 @@ typedef struct {
   engine *e;
   ncclComm_t comm;
   cudaStream_t stream;
+  nccl_memory memory;
 } nccl_collectives;
 
 static ncclDataType_t nccl_type(dtype t) {
@@ -70,6 +76,10 @@ static status all_to_all(collectives *base, const void *buffer, dtype type, cons
   int rank = base->d->rank;
   int64_t own = starts[rank + 1] - starts[rank];
   TRY(begin(c));
+  if (equal_slices(starts, base->d->ranks)) {
+    NCCL(ncclAlltoAll(buffer, parts, (size_t)own, nccl_type(type), c->comm, c->stream));
+    return STATUS_OK;
+  }
   NCCL(ncclGroupStart());
   for (int r = 0; r < base->d->ranks; r++) {
     if (r == rank) {
@@ -102,34 +112,60 @@ static status wait_all(collectives *base) {
   return c->e->ops->wait(c->e, STREAM_MAIN, EVENT_EXCHANGED);
 }
 
+static status allocate(collectives *base, size_t bytes, const char *what, void **out) {
+  nccl_collectives *c = (nccl_collectives *)base;
+  return nccl_memory_alloc(&c->memory, base->d, c->comm, bytes, what, out);
+}
+
+static void release(collectives *base, void *p) {
+  nccl_collectives *c = (nccl_collectives *)base;
+  nccl_memory_free(&c->memory, c->comm, p);
+}
+
 static void destroy(collectives *base) {
   nccl_collectives *c = (nccl_collectives *)base;
+  nccl_memory_close(&c->memory, c->comm);
   if (c->comm != NULL) {
     ncclCommDestroy(c->comm);
   }
   free(c);
 }
 
-static const collectives_ops nccl_ops = {destroy, all_gather, all_to_all, reduce_pair, wait_all};
+static const collectives_ops by_kernels = {.destroy = destroy,
+                                           .all_gather = all_gather,
+                                           .all_to_all = all_to_all,
+                                           .reduce_pair = reduce_pair,
+                                           .wait = wait_all};
+static const collectives_ops by_copies = {.destroy = destroy,
+                                          .alloc = allocate,
+                                          .free = release,
+                                          .all_gather = all_gather,
+                                          .all_to_all = all_to_all,
+                                          .wait = wait_all};
 
 status collectives_nccl_create(const dist *d, engine *e, collectives **out) {
   *out = NULL;
   nccl_collectives *c;
   TRY(memory_new(&c, 1, sizeof *c, "collectives"));
-  c->base.ops = &nccl_ops;
+  c->base.ops = &by_kernels;
   c->base.d = d;
   c->base.stream_ordered = true;
   c->e = e;
   c->stream = engine_cuda_stream(e, STREAM_COMM);
+  bool copies = false;
   status s = nccl_connect(d, &c->comm);
+  if (s == STATUS_OK) {
+    s = nccl_memory_probe(&c->memory, d, c->comm, &copies);
+  }
   if (s != STATUS_OK) {
     destroy(&c->base);
     return s;
   }
   int version = 0;
   ncclGetVersion(&version);
-  snprintf(c->base.description, sizeof c->base.description, "NCCL %d.%d.%d", version / 10000, version / 100 % 100,
-           version % 100);
+  c->base.ops = copies ? &by_copies : &by_kernels;
+  snprintf(c->base.description, sizeof c->base.description, "NCCL %d.%d.%d%s", version / 10000, version / 100 % 100,
+           version % 100, copies ? ", copy engines" : "");
   *out = &c->base;
   return STATUS_OK;
 }

@@ -79,6 +79,17 @@ static status open_device(cuda_engine *e) {
   return STATUS_OK;
 }
 
+/* What goes with an exchange is short and others wait for it, so it comes before the blocks of a product that fills the
+ * device. */
+static status open_streams(cuda_engine *e) {
+  int last, first;
+  CUDA(cudaDeviceGetStreamPriorityRange(&last, &first));
+  for (int i = 0; i < STREAMS; i++) {
+    CUDA(cudaStreamCreateWithPriority(&e->streams[i], cudaStreamNonBlocking, i == STREAM_COMM ? first : last));
+  }
+  return STATUS_OK;
+}
+
 static status build(cuda_engine *e, const cuda_engine_spec *spec) {
   struct cudaDeviceProp properties;
   CUDA(cudaGetDeviceProperties(&properties, spec->device));
@@ -88,9 +99,7 @@ static status build(cuda_engine *e, const cuda_engine_spec *spec) {
   }
   e->device = spec->device;
   TRY(open_device(e));
-  for (int i = 0; i < STREAMS; i++) {
-    CUDA(cudaStreamCreateWithFlags(&e->streams[i], cudaStreamNonBlocking));
-  }
+  TRY(open_streams(e));
   for (int i = 0; i < ENGINE_EVENTS; i++) {
     CUDA(cudaEventCreateWithFlags(&e->events[i], cudaEventDisableTiming));
   }

@@ -94,12 +94,12 @@ cudaError_t launch_attention_split_forward(const launch *l, const attention_forw
                                            size_t workspace_bytes);
 
 /* update.cu */
-cudaError_t launch_add(cudaStream_t stream, float *sum, const float *term, int64_t n);
+cudaError_t launch_add(cudaStream_t stream, float *sum, const float *a, const float *b, int64_t n);
 /* out = (accumulate ? out : 0) + Σ_p parts[p · n + i], p in order; parts: fp32 (count, n). */
 cudaError_t launch_sum_parts(cudaStream_t stream, const float *parts, int count, int64_t n, bool accumulate,
                              float *out);
-cudaError_t launch_leaf_squares(cudaStream_t stream, const float *grad, int64_t leaf, int64_t n_leaves,
-                                double *squares, int64_t stride);
+cudaError_t launch_leaf_squares(cudaStream_t stream, const float *grad, int64_t leaf, int64_t n_leaves, double *squares,
+                                int64_t stride);
 cudaError_t launch_finish_norm(cudaStream_t stream, const step_state *state, const double *squares, int64_t n_squares,
                                const double *losses, int64_t n_losses, double grad_clip, loss_scaling *scaling,
                                step_result *result);

@@ -14,7 +14,7 @@ typedef struct {
   pthread_mutex_t lock;
   pthread_cond_t ended;
   bool done;
-  int device, ranks, rank;
+  int device, ranks, rank, policy;
   ncclUniqueId id;
   ncclResult_t result;
   ncclComm_t comm;
@@ -23,8 +23,11 @@ typedef struct {
 static void *connect_thread(void *argument) {
   attempt *a = argument;
   ncclComm_t comm = NULL;
-  ncclResult_t result = cudaSetDevice(a->device) == cudaSuccess ? ncclCommInitRank(&comm, a->ranks, a->id, a->rank)
-                                                                : ncclUnhandledCudaError;
+  ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+  config.CTAPolicy = a->policy;
+  ncclResult_t result = cudaSetDevice(a->device) == cudaSuccess
+                            ? ncclCommInitRankConfig(&comm, a->ranks, a->id, a->rank, &config)
+                            : ncclUnhandledCudaError;
   pthread_mutex_lock(&a->lock);
   a->result = result;
   a->comm = comm;
@@ -93,8 +96,11 @@ status nccl_connect(const dist *d, ncclComm_t *out) {
   *out = NULL;
   attempt *a;
   TRY(memory_new(&a, 1, sizeof *a, "the start of NCCL"));
-  *a = (attempt){
-      .lock = PTHREAD_MUTEX_INITIALIZER, .ended = PTHREAD_COND_INITIALIZER, .ranks = d->ranks, .rank = d->rank};
+  *a = (attempt){.lock = PTHREAD_MUTEX_INITIALIZER,
+                 .ended = PTHREAD_COND_INITIALIZER,
+                 .ranks = d->ranks,
+                 .rank = d->rank,
+                 .policy = d->hosts == 1 ? NCCL_CTA_POLICY_ZERO : NCCL_CTA_POLICY_DEFAULT};
   bool left_behind = false;
   status s = cudaGetDevice(&a->device) == cudaSuccess
                  ? share_id(d, &a->id)

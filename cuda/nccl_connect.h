@@ -17,7 +17,8 @@
 enum { NCCL_PATIENCE_S = 180 };
 
 /* Collective; MPI hands round NCCL's id. The current device is the rank's GPU. A failure where a peer does not answer
- * within NCCL_PATIENCE_S: NCCL itself would wait for it without end. The communicator is a blocking one. */
+ * within NCCL_PATIENCE_S: NCCL itself would wait for it without end. The communicator is a blocking one; on one host it leaves
+ * exchanges of registered memory to the copy engines (NCCL_CTA_POLICY_ZERO). */
 status nccl_connect(const dist *d, ncclComm_t *out);
 
 #endif

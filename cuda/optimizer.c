@@ -4,8 +4,8 @@
 #include "base/memory.h"
 #include "engine_parts.h"
 
-static status cuda_add(engine *base, stream_id s, void *sum, const void *term, int64_t n) {
-  CUDA(launch_add(((cuda_engine *)base)->streams[s], sum, term, n));
+static status cuda_add(engine *base, stream_id s, void *sum, const void *a, const void *b, int64_t n) {
+  CUDA(launch_add(((cuda_engine *)base)->streams[s], sum, a, b, n));
   return STATUS_OK;
 }
 

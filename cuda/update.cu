@@ -4,13 +4,13 @@
 
 namespace {
 
-__global__ void __launch_bounds__(256) add(float *sum, const float *term, int64_t n) {
+__global__ void __launch_bounds__(256) add(float *sum, const float *x, const float *y, int64_t n) {
   int64_t i = ((int64_t)blockIdx.x * 256 + threadIdx.x) * 4;
   if (i + 4 <= n) {
-    float4 a = *(const float4 *)(sum + i), b = *(const float4 *)(term + i);
+    float4 a = *(const float4 *)(x + i), b = *(const float4 *)(y + i);
     *(float4 *)(sum + i) = make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
   } else {
-    for (; i < n; i++) sum[i] += term[i];
+    for (; i < n; i++) sum[i] = x[i] + y[i];
   }
 }
 
@@ -115,8 +115,8 @@ __global__ void __launch_bounds__(256) adamw(int64_t first, int64_t count, const
 
 }  // namespace
 
-cudaError_t launch_add(cudaStream_t stream, float *sum, const float *term, int64_t n) {
-  add<<<(unsigned)((n + 1023) / 1024), 256, 0, stream>>>(sum, term, n);
+cudaError_t launch_add(cudaStream_t stream, float *sum, const float *a, const float *b, int64_t n) {
+  add<<<(unsigned)((n + 1023) / 1024), 256, 0, stream>>>(sum, a, b, n);
   return cudaGetLastError();
 }
 
@@ -126,8 +126,8 @@ cudaError_t launch_sum_parts(cudaStream_t stream, const float *parts, int count,
   return cudaGetLastError();
 }
 
-cudaError_t launch_leaf_squares(cudaStream_t stream, const float *grad, int64_t leaf, int64_t n_leaves,
-                                double *squares, int64_t stride) {
+cudaError_t launch_leaf_squares(cudaStream_t stream, const float *grad, int64_t leaf, int64_t n_leaves, double *squares,
+                                int64_t stride) {
   if (n_leaves > 0) leaf_squares<<<(unsigned)n_leaves, 1024, 0, stream>>>(grad, leaf, squares, stride);
   return cudaGetLastError();
 }

@@ -13,11 +13,15 @@ typedef struct collectives collectives;
 typedef struct {
   /* After a failure exchanges may be under way: then it comes before the memory that they use is freed. */
   void (*destroy)(collectives *c);
+  /* Both NULL where the engine's memory serves as well as any: memory that this transport reaches best, zeroed, for whoever exchanges it often
+   * (exchange_memory.h). Collective: calls in the same order on all ranks, with the same number of bytes. */
+  status (*alloc)(collectives *c, size_t bytes, const char *what, void **out);
+  void (*free)(collectives *c, void *p);
   /* Every rank has its slice at `own`, which may be its place in `buffer`; afterwards all hold all of `buffer`. */
   status (*all_gather)(collectives *c, const void *own, void *buffer, dtype type, const int64_t *starts);
   /* Every rank's slice s goes to rank s; parts: (ranks, own slice) in rank order, own part included. */
   status (*all_to_all)(collectives *c, const void *buffer, dtype type, const int64_t *starts, void *parts);
-  /* NULL where there is none. Two ranks, equal slices: rank r gets slice r of the sum of both buffers in `sum`, which may be that slice's place in
+  /* NULL where there is none, or all_to_all and a sum of our own are faster. Two ranks, equal slices: rank r gets slice r of the sum of both buffers in `sum`, which may be that slice's place in
    * `buffer`. It needs no order, since a + b = b + a. */
   status (*reduce_pair)(collectives *c, const void *buffer, dtype type, const int64_t *starts, void *sum);
   /* All may return before the exchange is done; after `wait` STREAM_MAIN sees the results of all that were issued. */

@@ -381,7 +381,8 @@ typedef struct {
   status (*head_forward)(engine *e, const head_forward_args *a);
 
   /* The update. n counts elements of type s. */
-  status (*add)(engine *e, stream_id s, void *sum, const void *term, int64_t n); /* sum += term: a node of the tree */
+  /* sum = a + b: a node of the tree; sum may be one of them. */
+  status (*add)(engine *e, stream_id s, void *sum, const void *a, const void *b, int64_t n);
   /* squares[i · stride] = fp64 sum of g² over leaf i. */
   status (*leaf_squares)(engine *e, const void *grad, int64_t leaf, int64_t n_leaves, double *squares, int64_t stride);
   /* Sums squares and losses in index order in fp64; undoes the loss scale, then decides clipping and skipping; fills

@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "dist/exchange_memory.h"
 #include "shard/events.h"
-#include "shard/held.h"
 #include "shard/tree.h"
 
 enum { POOL_BUFFERS = 2 }; /* one is written while the other is sent */
@@ -46,6 +46,15 @@ static bool alone(const gradients *g) {
 
 /* Life. */
 
+static collectives *exchanged_by(const gradients *g) {
+  return g->r->g == NULL ? NULL : g->r->g->in_shard;
+}
+
+/* In blocks the step's sum travels; in rounds no sum does, but what the pool's buffers have. */
+static collectives *sum_exchanged_by(const gradients *g, int64_t i) {
+  return i == 0 && !g->r->rounds ? exchanged_by(g) : NULL;
+}
+
 /* Whether gradients are written to the same elements of both. */
 static bool same_layout(const unit *a, const unit *b) {
   if (a->count != b->count || a->n_tensors != b->n_tensors) {
@@ -74,8 +83,8 @@ static int alike_before(const model *m, int unit_index, int *first) {
 }
 
 static status allocate_pool_buffer(gradients *g, int unit_index, grad_pool *p) {
-  TRY(g->e->ops->alloc(g->e, (size_t)unit_of(g, unit_index)->count * dtype_size(g->e->state), "gradients",
-                       &p->buffers[p->n]));
+  TRY(exchange_alloc(exchanged_by(g), g->e, (size_t)unit_of(g, unit_index)->count * dtype_size(g->e->state),
+                     "gradients", &p->buffers[p->n]));
   p->events[p->n] = EVENT_GRADS + ((int)(p - g->pools) * POOL_BUFFERS + p->n) % GRAD_EVENTS;
   p->n++;
   return STATUS_OK;
@@ -92,7 +101,8 @@ static status allocate(gradients *g, int unit_index) {
   int64_t count = g->r->rounds ? layout_count(g->l, unit_index) : unit_of(g, unit_index)->count;
   TRY(memory_new(&u->sums, (size_t)g->n_sums, sizeof *u->sums, "gradient buffers"));
   for (int64_t i = 0; i < g->n_sums; i++) {
-    TRY(g->e->ops->alloc(g->e, (size_t)count * dtype_size(g->e->state), "gradients", &u->sums[i]));
+    TRY(exchange_alloc(sum_exchanged_by(g, i), g->e, (size_t)count * dtype_size(g->e->state), "gradients",
+                       &u->sums[i]));
   }
   return g->r->rounds ? join_pool(g, unit_index) : STATUS_OK;
 }
@@ -130,13 +140,13 @@ void gradients_destroy(gradients *g) {
   }
   for (int u = 0; g->units != NULL && u < g->l->m->n_units; u++) {
     for (int64_t i = 0; g->units[u].sums != NULL && i < g->n_sums; i++) {
-      held_release(g->e, g->units[u].sums[i]);
+      exchange_free(sum_exchanged_by(g, i), g->e, g->units[u].sums[i]);
     }
     free(g->units[u].sums);
   }
   for (int p = 0; p < g->n_pools; p++) {
     for (int i = 0; i < g->pools[p].n; i++) {
-      held_release(g->e, g->pools[p].buffers[i]);
+      exchange_free(exchanged_by(g), g->e, g->pools[p].buffers[i]);
     }
   }
   free(g->units);
@@ -212,7 +222,7 @@ typedef struct {
 static int add_sums(void *context, int64_t to, int64_t from) {
   const unit_sum *c = context;
   void **sums = c->g->units[c->unit_index].sums;
-  return c->g->e->ops->add(c->g->e, c->stream, sums[to], sums[from], c->count);
+  return c->g->e->ops->add(c->g->e, c->stream, sums[to], sums[to], sums[from], c->count);
 }
 
 /* In rounds: the round's sum is in its place. */

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/memory.h"
+#include "dist/exchange_memory.h"
 #include "shard/events.h"
 
 static const unit *unit_of(const keeper *k, int unit_index) {
@@ -14,6 +15,10 @@ static bool narrow(const keeper *k) {
 }
 
 /* Life. */
+
+static collectives *exchanged_by(const keeper *k) {
+  return k->slice_state ? k->c : NULL;
+}
 
 /* The part of a run from `first` on. */
 static held_run part_of(const held_run *whole, int64_t first, int64_t count) {
@@ -31,6 +36,15 @@ static status allocate_run(keeper *k, kept_unit *u, dtype type, int64_t first, i
   return STATUS_OK;
 }
 
+/* What is gathered, or gathered into. A slice takes as many bytes as the largest: exchange_alloc wants them equal. */
+static status allocate_exchanged(keeper *k, kept_unit *u, const unit *x, int64_t first, int64_t count, held_run *out) {
+  int64_t room = k->slice_weights ? x->leaf * layout_most_leaves(k->l->ranks) : x->count;
+  *out = (held_run){.type = k->e->compute, .first = first, .count = count};
+  TRY(exchange_alloc(exchanged_by(k), k->e, (size_t)room * dtype_size(k->e->compute), "weights", &out->at));
+  u->owned[u->n_owned++] = out->at;
+  return STATUS_OK;
+}
+
 /* The runs that this rank must have memory for; the others are parts of them. */
 static status allocate(keeper *k, int unit_index) {
   const unit *x = unit_of(k, unit_index);
@@ -39,9 +53,9 @@ static status allocate(keeper *k, int unit_index) {
   int64_t count = k->slice_state ? layout_count(k->l, unit_index) : x->count;
   bool master_apart = narrow(k) && k->training;
   if (k->slice_weights) {
-    TRY(allocate_run(k, u, k->e->compute, first, count, "weights", &u->compute));
+    TRY(allocate_exchanged(k, u, x, first, count, &u->compute));
   } else {
-    TRY(allocate_run(k, u, k->e->compute, 0, x->count, "weights", &u->whole));
+    TRY(allocate_exchanged(k, u, x, 0, x->count, &u->whole));
     u->compute = part_of(&u->whole, first, count);
   }
   u->master = narrow(k) ? (held_run){.first = first, .count = count} : u->compute;
@@ -69,7 +83,7 @@ static status build(keeper *k) {
   if (!k->slice_weights) {
     return STATUS_OK;
   }
-  return ring_create(k->e, (size_t)model_largest_unit(m) * dtype_size(k->e->compute), &k->ring);
+  return ring_create(k->c, k->e, (size_t)model_largest_unit(m) * dtype_size(k->e->compute), &k->ring);
 }
 
 status keeper_create(const layout *l, engine *e, collectives *c, bool slice_state, bool slice_weights, bool training,
@@ -94,13 +108,13 @@ void keeper_destroy(keeper *k) {
     return;
   }
   for (int u = 0; k->units != NULL && u < k->l->m->n_units; u++) {
-    for (int i = 0; i < k->units[u].n_owned; i++) {
+    exchange_free(exchanged_by(k), k->e, k->units[u].owned[0]);
+    for (int i = 1; i < k->units[u].n_owned; i++) {
       held_release(k->e, k->units[u].owned[i]);
     }
   }
   if (k->slice_weights) {
-    k->ring.e = k->e;
-    ring_destroy(&k->ring);
+    ring_destroy(k->c, k->e, &k->ring);
   }
   free(k->units);
   free(k->vector_starts);

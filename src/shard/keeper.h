@@ -21,7 +21,7 @@ typedef struct {
   held_run compute; /* c: the same elements as the model reads them */
   held_run whole;   /* c: the unit; at NULL where weights are sliced */
   held_run vectors; /* s: the unit's vectors, on every rank */
-  void *owned[3];   /* what was allocated for them */
+  void *owned[3];   /* what was allocated for them; the first is what the model reads, which travels */
   int n_owned;
   bool pending; /* gathered after an update, and nobody has waited for it */
 } kept_unit;

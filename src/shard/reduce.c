@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/memory.h"
+#include "dist/exchange_memory.h"
 #include "shard/held.h"
 #include "shard/tree.h"
 
@@ -70,7 +71,7 @@ static status fill(reduction *r) {
   TRY(r->e->ops->alloc(r->e, squares, "squared norms", (void **)&r->squares));
   TRY(r->e->ops->alloc(r->e, losses, "losses", (void **)&r->losses));
   size_t parts = (size_t)reduction_exchange_bytes(m, r->e->state, shard_ranks(r));
-  return parts == 0 ? STATUS_OK : r->e->ops->alloc(r->e, parts, "gradient exchange", &r->parts);
+  return parts == 0 ? STATUS_OK : exchange_alloc(in_shard(r), r->e, parts, "gradient exchange", &r->parts);
 }
 
 status reduction_create(const layout *l, engine *e, const rank_groups *g, bool rounds, int64_t micro_batches,
@@ -100,7 +101,7 @@ void reduction_destroy(reduction *r) {
   }
   held_release(r->e, r->squares);
   held_release(r->e, r->losses);
-  held_release(r->e, r->parts);
+  exchange_free(in_shard(r), r->e, r->parts);
   free(r->sub_slices);
   free(r->shards);
   free(r->blocks);
@@ -147,25 +148,31 @@ typedef struct {
   char *parts;
   int64_t count;  /* elements of a part */
   int64_t at[64]; /* which part stands in a slot of the tree */
+  int merges;     /* that are left */
+  void *sum;      /* where the last one goes */
 } part_sum;
 
 static int add_part(void *context, int64_t to, int64_t from) {
   part_sum *p = context;
   int64_t bytes = p->count * (int64_t)dtype_size(p->e->state);
-  return p->e->ops->add(p->e, STREAM_COMM, p->parts + p->at[to] * bytes, p->parts + p->at[from] * bytes, p->count);
+  char *a = p->parts + p->at[to] * bytes, *b = p->parts + p->at[from] * bytes;
+  return p->e->ops->add(p->e, STREAM_COMM, --p->merges == 0 ? p->sum : a, a, b, p->count);
 }
 
 /* The first n of the parts, `count` elements each, in tree order. They are used up. */
 static status sum_parts(reduction *r, int n, int64_t count, void *sum) {
-  part_sum p = {.e = r->e, .parts = r->parts, .count = count};
+  part_sum p = {.e = r->e, .parts = r->parts, .count = count, .merges = n - 1, .sum = sum};
   if (count == 0 || n == 0) {
     return STATUS_OK;
+  }
+  if (n == 1) {
+    return r->e->ops->copy(r->e, STREAM_COMM, COPY_INSIDE, sum, r->parts, (size_t)count * dtype_size(r->e->state));
   }
   for (int rank = 0; rank < n; rank++) {
     p.at[tree_slot(rank)] = rank;
     TRY(tree_merges(rank, n, add_part, &p));
   }
-  return r->e->ops->copy(r->e, STREAM_COMM, COPY_INSIDE, sum, r->parts, (size_t)count * dtype_size(r->e->state));
+  return STATUS_OK;
 }
 
 static status completed(collectives *c) {

@@ -1,20 +1,20 @@
 #include "shard/ring.h"
 
+#include "dist/exchange_memory.h"
 #include "shard/events.h"
-#include "shard/held.h"
 
-status ring_create(engine *e, size_t bytes, unit_ring *r) {
-  *r = (unit_ring){.e = e};
+status ring_create(collectives *c, engine *e, size_t bytes, unit_ring *r) {
+  *r = (unit_ring){0};
   for (int i = 0; i < RING_SLOTS; i++) {
     r->slots[i] = (ring_slot){.unit_index = NO_UNIT, .event = EVENT_RING + i};
-    TRY(e->ops->alloc(e, bytes, "gathered units", &r->slots[i].buffer));
+    TRY(exchange_alloc(c, e, bytes, "gathered units", &r->slots[i].buffer));
   }
   return STATUS_OK;
 }
 
-void ring_destroy(unit_ring *r) {
+void ring_destroy(collectives *c, engine *e, unit_ring *r) {
   for (int i = 0; i < RING_SLOTS; i++) {
-    held_release(r->e, r->slots[i].buffer);
+    exchange_free(c, e, r->slots[i].buffer);
   }
 }
 

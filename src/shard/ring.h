@@ -2,7 +2,7 @@
 #ifndef PSANN_SHARD_RING_H
 #define PSANN_SHARD_RING_H
 
-#include "engine/engine.h"
+#include "dist/collectives.h"
 
 /* A pass holds two units at a time, the one at work and the one whose norm ends its work; the third is on its way
  * meanwhile. */
@@ -17,12 +17,13 @@ typedef struct {
 } ring_slot;
 
 typedef struct {
-  engine *e;
   ring_slot slots[RING_SLOTS];
 } unit_ring;
 
-status ring_create(engine *e, size_t bytes, unit_ring *r);
-void ring_destroy(unit_ring *r);
+/* c gathers into it. */
+status ring_create(collectives *c, engine *e, size_t bytes, unit_ring *r);
+/* Harmless on {0}. */
+void ring_destroy(collectives *c, engine *e, unit_ring *r);
 /* The slot that has the unit, or NULL. */
 ring_slot *ring_find(unit_ring *r, int unit_index);
 /* A slot to put another unit into: nobody holds it, and its unit is none of those that a pass at `unit_index` in

@@ -606,7 +606,7 @@ static status run_add(trial *t, const op_case *c) {
     sum[i] = bell();
   }
   void *to = changed(t, KIND_S, "sum", sum, c->M, (rounding){.terms = 1});
-  return t->e->ops->add(t->e, STREAM_MAIN, to, given(t, KIND_S, "term", c->M, 1), c->M);
+  return t->e->ops->add(t->e, STREAM_MAIN, to, to, given(t, KIND_S, "term", c->M, 1), c->M);
 }
 
 /* B leaves of T elements; every M-th square is written. */

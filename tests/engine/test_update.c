@@ -21,7 +21,7 @@ static void test_add_and_squares(void **state) {
     for (int64_t i = 0; i < leaves; i++) {
       assert_true(squares[2 * i + 1] == 0 && fabs(squares[2 * i] / dot(a + i * leaf, a + i * leaf, leaf) - 1) < 1e-14);
     }
-    OK(e->ops->add(e, STREAM_MAIN, sum, term, n - 1));
+    OK(e->ops->add(e, STREAM_MAIN, sum, sum, term, n - 1));
     for (int64_t i = 0; i < n; i++) {
       assert_true(sum[i] == (float)a[i] + (i < n - 1 ? (float)b[i] : 0));
     }

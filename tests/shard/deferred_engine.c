@@ -219,17 +219,17 @@ DEFER(adamw, adamw_args)
 
 typedef struct {
   void *out;
-  const void *in;
+  const void *in, *other;
   int64_t n, count, stride;
 } sum_job;
 
 static status run_add(deferred_engine *e, void *arguments) {
   const sum_job *a = arguments;
-  return e->real->ops->add(e->real, STREAM_MAIN, a->out, a->in, a->n);
+  return e->real->ops->add(e->real, STREAM_MAIN, a->out, a->in, a->other, a->n);
 }
 
-static status add(engine *base, stream_id s, void *sum, const void *term, int64_t n) {
-  return issue(of(base), s, run_add, &(sum_job){.out = sum, .in = term, .n = n}, sizeof(sum_job));
+static status add(engine *base, stream_id s, void *sum, const void *a, const void *b, int64_t n) {
+  return issue(of(base), s, run_add, &(sum_job){.out = sum, .in = a, .other = b, .n = n}, sizeof(sum_job));
 }
 
 static status run_squares(deferred_engine *e, void *arguments) {
@@ -344,8 +344,7 @@ static status add_pair(deferred_engine *e, const exchange_job *x) {
   TRY(memory_new(&parts, (size_t)(2 * own), sizeof *parts, "parts of a pair"));
   TRY(x->inner->ops->all_to_all(x->inner, x->from, x->type, x->starts, parts));
   TRY(x->inner->ops->wait(x->inner));
-  memcpy(x->to, parts + own, (size_t)own * sizeof *parts);
-  TRY(e->real->ops->add(e->real, STREAM_MAIN, x->to, parts, own));
+  TRY(e->real->ops->add(e->real, STREAM_MAIN, x->to, parts, parts + own, own));
   free(parts);
   return STATUS_OK;
 }
@@ -396,7 +395,11 @@ static void destroy_collectives(collectives *base) {
 }
 
 static status defer_collectives(engine *e, int event, collectives **c) {
-  static const collectives_ops ops = {destroy_collectives, all_gather, all_to_all, reduce_pair, wait_exchanged};
+  static const collectives_ops ops = {.destroy = destroy_collectives,
+                                      .all_gather = all_gather,
+                                      .all_to_all = all_to_all,
+                                      .reduce_pair = reduce_pair,
+                                      .wait = wait_exchanged};
   deferred_collectives *x;
   if (*c == NULL) {
     return STATUS_OK;

@@ -56,8 +56,8 @@ static status get_result(engine *e, step_result *result) {
   return real_of(e)->ops->get_result(real_of(e), result);
 }
 
-static status add(engine *e, stream_id s, void *sum, const void *term, int64_t n) {
-  return real_of(e)->ops->add(real_of(e), s, sum, term, n);
+static status add(engine *e, stream_id s, void *sum, const void *a, const void *b, int64_t n) {
+  return real_of(e)->ops->add(real_of(e), s, sum, a, b, n);
 }
 
 static status leaf_squares(engine *e, const void *grad, int64_t leaf, int64_t n_leaves, double *squares,

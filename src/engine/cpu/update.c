@@ -7,17 +7,17 @@
 
 enum { UPDATE_BLOCK = 16384 }; /* elements that one thread takes at once */
 
-status ENGINE_NAME(update_add)(engine *e, stream_id s, void *sum, const void *term, int64_t n) {
+status ENGINE_NAME(update_add)(engine *e, stream_id s, void *sum, const void *a, const void *b, int64_t n) {
   (void)s;
   real *to = sum;
-  const real *from = term;
+  const real *x = a, *y = b;
   int64_t blocks = blocks_of(n, UPDATE_BLOCK);
 #pragma omp parallel for num_threads(cpu_of(e)->threads) schedule(static)
   for (int64_t block = 0; block < blocks; block++) {
     int64_t end = min_i64(n, (block + 1) * UPDATE_BLOCK);
 #pragma omp simd
     for (int64_t i = block * UPDATE_BLOCK; i < end; i++) {
-      to[i] += from[i];
+      to[i] = x[i] + y[i];
     }
   }
   return STATUS_OK;

@@ -1,0 +1,110 @@
+#include "nccl_memory.h"
+
+#include <stdlib.h>
+
+#include "base/memory.h"
+#include "check.h"
+#include "nccl_connect.h"
+
+enum { GRANULARITY = 2 << 20 }; /* bytes: NCCL allocates pages of this size */
+
+static status room_for_one(nccl_memory *m) {
+  if (m->n < m->room) {
+    return STATUS_OK;
+  }
+  int room = m->room == 0 ? 64 : 2 * m->room;
+  nccl_block *blocks = realloc(m->blocks, (size_t)room * sizeof *blocks);
+  REQUIRE(blocks != NULL, "no memory to remember %d blocks of GPU memory", room);
+  m->blocks = blocks;
+  m->room = room;
+  return STATUS_OK;
+}
+
+static status take(size_t bytes, const char *what, void **out) {
+  ncclResult_t result = ncclMemAlloc(out, bytes);
+  if (result != ncclSuccess) {
+    char text[32];
+    cudaGetLastError(); /* said here: the next launch must not find it */
+    *out = NULL;
+    FAIL("the GPU has no %s for %s (%s); use a smaller train.micro_batch or train.recompute = block",
+         memory_text((double)bytes, text), what, ncclGetErrorString(result));
+  }
+  CUDA(cudaMemset(*out, 0, bytes));
+  CUDA(cudaStreamSynchronize(0)); /* our streams don't wait for the default one */
+  return STATUS_OK;
+}
+
+static status allocate(nccl_memory *m, const dist *d, ncclComm_t comm, size_t bytes, const char *what,
+                       nccl_block *out) {
+  *out = (nccl_block){0};
+  bytes = (bytes + GRANULARITY - 1) / GRANULARITY * GRANULARITY;
+  status s = room_for_one(m);
+  if (s == STATUS_OK) {
+    s = take(bytes, what, &out->at);
+  }
+  s = dist_agree(d, s); /* the registration waits for all ranks */
+  if (s != STATUS_OK && out->at != NULL) {
+    ncclMemFree(out->at);
+  }
+  TRY(s);
+  NCCL(ncclCommWindowRegister(comm, out->at, bytes, &out->window, NCCL_WIN_COLL_SYMMETRIC));
+  return STATUS_OK;
+}
+
+static void drop(ncclComm_t comm, const nccl_block *b) {
+  cudaDeviceSynchronize();
+  if (b->window != NULL) {
+    ncclCommWindowDeregister(comm, b->window);
+  }
+  if (b->at != NULL) {
+    ncclMemFree(b->at);
+  }
+}
+
+static bool policy_is_ours(void) {
+  const char *policy = getenv("NCCL_CTA_POLICY");
+  return policy == NULL || atoi(policy) == NCCL_CTA_POLICY_ZERO;
+}
+
+status nccl_memory_probe(nccl_memory *m, const dist *d, ncclComm_t comm, bool *works) {
+  nccl_block block;
+  int64_t refused = 1;
+  *works = false;
+  if (d->hosts != 1) {
+    return STATUS_OK;
+  }
+  TRY(allocate(m, d, comm, GRANULARITY, "a first exchange", &block));
+  TRY(dist_max(d, block.window == NULL || !policy_is_ours(), &refused));
+  drop(comm, &block);
+  *works = refused == 0;
+  return STATUS_OK;
+}
+
+status nccl_memory_alloc(nccl_memory *m, const dist *d, ncclComm_t comm, size_t bytes, const char *what, void **out) {
+  *out = NULL;
+  nccl_block block;
+  TRY(allocate(m, d, comm, bytes, what, &block));
+  m->blocks[m->n++] = block;
+  *out = block.at;
+  return STATUS_OK;
+}
+
+void nccl_memory_free(nccl_memory *m, ncclComm_t comm, void *p) {
+  for (int i = 0; i < m->n; i++) {
+    if (m->blocks[i].at == p) {
+      drop(comm, &m->blocks[i]);
+      m->blocks[i] = m->blocks[--m->n];
+      return;
+    }
+  }
+}
+
+void nccl_memory_close(nccl_memory *m, ncclComm_t comm) {
+  for (int i = 0; i < m->n; i++) {
+    if (m->blocks[i].window != NULL) {
+      ncclCommWindowDeregister(comm, m->blocks[i].window);
+    }
+  }
+  free(m->blocks);
+  *m = (nccl_memory){0};
+}
