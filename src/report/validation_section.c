@@ -114,8 +114,7 @@ static void speeds(page *p, const cJSON *rows) {
   if (cJSON_GetArraySize(rows) == 0) {
     return;
   }
-  html_add(&p->h,
-           "<p>Speed. What was published is the forward pass in fp32, also where another row stands beside it.</p>\n");
+  html_add(&p->h, "<p>Speed. The published figures are those of the forward pass in fp32, whatever the row.</p>\n");
   page_wide_table_begin(p, "Speed", columns, sizeof columns / sizeof columns[0]);
   cJSON_ArrayForEach(row, rows) {
     speed_row(p, row, &bars);
