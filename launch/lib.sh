@@ -5,7 +5,7 @@
 # What building and running need; names are the same in Debian and Ubuntu. (libprotobuf-dev: pkg-config asks for it where
 # libsentencepiece-dev is 0.2.)
 psann_packages="gcc g++ libc6-dev meson ninja-build pkg-config libinih-dev libcjson-dev libxxhash-dev libopenmpi-dev openmpi-bin
-  libhdf5-dev libopenblas-dev libsentencepiece-dev libprotobuf-dev"
+  libhdf5-dev libopenblas-dev libsentencepiece-dev libprotobuf-dev libprotobuf-c-dev protobuf-c-compiler gnuplot-nox"
 
 # Where the build goes; another place: PSANN_BUILD=/some/folder
 build=${PSANN_BUILD:-build}
@@ -101,5 +101,24 @@ need_bible() {
   if [ ! -d "$data/bible" ]; then
     command -v bible >/dev/null || need_packages bible-kjv
     launch/corpus_bible.sh "$data/bible"
+  fi
+}
+
+# The last folder in a folder, by name: of folders named by time, the newest. Nothing when there is none.
+newest_folder() {
+  newest=
+  for folder in "$1"/*/; do
+    [ ! -d "$folder" ] || newest=${folder%/}
+  done
+  echo "$newest"
+}
+
+# write_report FOLDER… [option …]: a page for a browser, by psann_report. Without gnuplot, which draws its pictures, it is left for
+# later; no report makes a script fail.
+write_report() {
+  if ! command -v gnuplot >/dev/null; then
+    echo "there is no report.html, since gnuplot is not installed (package gnuplot-nox); where it is: psann_report $*"
+  else
+    "$build/src/programs/psann_report" "$@" || echo "there is no report.html: see the message above"
   fi
 }

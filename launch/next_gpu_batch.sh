@@ -1,6 +1,7 @@
 #!/bin/sh
 # Everything that is measured, one after another: the validation steps, speed of the bench models on one GPU and on all, the
-# tiny-corpus benchmark; then the figures of all validation reports in one folder.
+# tiny-corpus benchmark; then the figures of all validation reports in one folder, and a page about this batch (report.html) where gnuplot
+# is installed.
 #
 #   launch/next_gpu_batch.sh [option …]           options of psann_bench validate
 #
@@ -14,6 +15,7 @@ need_programs
 programs=$build/src/programs
 failed=
 
+before=$(newest_folder "$reports/gpu")
 say "validation"
 launch/run_gpu_validation.sh "$@" || failed="$failed validation"
 
@@ -34,5 +36,10 @@ launch/tiny_corpus.sh ${PSANN_TINY_MIB:+--mib "$PSANN_TINY_MIB"} --out "$sweep" 
 
 say "figures of all validations"
 "$programs/psann_bench" aggregate --reports "$reports" --out "$sweep" || failed="$failed aggregate"
+if [ -n "$(ls "$sweep")" ]; then
+  validated=$(newest_folder "$reports/gpu")
+  [ "$validated" != "$before" ] || validated=
+  write_report "$sweep" ${validated:+"$validated"}
+fi
 ls "$sweep"
 [ -z "$failed" ] || die "failed:$failed"

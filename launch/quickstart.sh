@@ -52,6 +52,9 @@ for prompt in "And it came to pass" "Blessed is the man" "The kingdom of heaven 
   echo
 done
 
+say "a report for a browser"
+write_report "$run"
+
 awk -v bits="$bits" -v limit="$limit" 'BEGIN { exit !(bits > 0 && bits <= limit) }' ||
   die "the model reached ${bits:-no} bits per byte on the held-out books, not the $limit that it should"
 say "done: $bits bits per byte on the held-out books"

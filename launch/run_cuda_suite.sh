@@ -33,10 +33,7 @@ cp "$build/meson-logs/cuda_suite.junit.xml" "$out/junit.xml"
 say "validation"
 validated=0
 launch/run_gpu_validation.sh "$@" || validated=$?
-newest=
-for folder in "$reports"/gpu/*/; do # in order of time
-  newest=$folder
-done
+newest=$(newest_folder "$reports/gpu")
 [ ! -f "$newest/system.json" ] || cp "$newest/system.json" "$out/system.json"
 python3 launch/test_summary.py "$out/junit.xml" "$stamp" "$code" "$suite" "$validated" >"$out/summary.json"
 cat "$out/summary.json"

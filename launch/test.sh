@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 . launch/lib.sh
 
 # shellcheck disable=SC2086
-need_packages $psann_packages libcmocka-dev sentencepiece python3-h5py bible-kjv slurmctld slurmd slurm-client munge
+need_packages $psann_packages libcmocka-dev sentencepiece python3-h5py python3-venv bible-kjv chromium slurmctld slurmd slurm-client munge
 build_psann enabled
 say "testing"
 exec meson test -C "$build" --print-errorlogs "$@"

@@ -114,4 +114,5 @@ version=$("$programs/psann_train" --version | head -n 1)
   echo
   sed 's/^/    /' "$run/report/text.txt"
 } >"$run/report/report.md"
+write_report "$run" -o "$run/report/report.html"
 say "done: $run/report/report.md"

@@ -9,9 +9,9 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "bench/forward.h"
-#include "bench/gauge.h"
 #include "bench/random_tokens.h"
 #include "engine/select.h"
+#include "report/memory_gauge.h"
 #include "train/step.h"
 
 typedef struct {

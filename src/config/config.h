@@ -120,6 +120,7 @@ typedef struct {
   } checkpoint;
   struct {
     int64_t interval;
+    bool tensorboard;
   } log;
   struct {
     config_strategy strategy;

@@ -267,6 +267,8 @@ const config_key config_keys[] = {
 
     INTEGER(log, interval, "10", 1, BILLION, "steps", CHANGE_FREE,
             "Steps between lines of the log; the metrics have every step."),
+    SWITCH(log, tensorboard, "true", CHANGE_FREE,
+           "Whether the run folder also gets event files for TensorBoard: every step, under the names of the metrics."),
 
     CHOICE(
         parallel, strategy, "auto", strategies, CHANGE_FREE,

@@ -8,23 +8,10 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "report/numbers.h"
+#include "report/shell_words.h"
 #include "report/version.h"
 #include "shard/weight_store.h"
-
-/* "1,234,567" into text (at least 32 bytes). */
-static const char *grouped(int64_t n, char *text) {
-  char digits[24];
-  int length = snprintf(digits, sizeof digits, "%lld", (long long)n);
-  char *out = text;
-  for (int i = 0; i < length; i++) {
-    if (i > 0 && (length - i) % 3 == 0 && digits[i - 1] != '-') {
-      *out++ = ',';
-    }
-    *out++ = digits[i];
-  }
-  *out = 0;
-  return text;
-}
 
 /* "12.3 GFLOP" into text (at least 32 bytes). */
 static const char *flop_text(double flop, char *text) {
@@ -64,9 +51,9 @@ static void start_model(const console_run *r) {
            !m->wave_interleave ? ""
            : m->wave_replace   ? " with temporal convolution for the MLP"
                                : " with temporal convolution",
-           grouped(r->m->parameters, parameters), (long long)m->d_model, (long long)m->n_layers, (long long)m->n_heads,
-           (long long)m->d_mlp, activations[m->mlp_activation], positions[m->positional_encoding],
-           (long long)m->vocab_size);
+           number_grouped(r->m->parameters, parameters), (long long)m->d_model, (long long)m->n_layers,
+           (long long)m->n_heads, (long long)m->d_mlp, activations[m->mlp_activation],
+           positions[m->positional_encoding], (long long)m->vocab_size);
 }
 
 static void start_data(const console_run *r) {
@@ -74,10 +61,10 @@ static void start_data(const console_run *r) {
   const config *c = r->c;
   double sequences = (double)c->train.max_steps * (double)(c->train.batch_tokens / c->data.seq_len);
   log_line("data      %s: %s tokens (%s), %s windows of %lld; the run reads them %.3g times", c->data.train,
-           grouped(r->train->tokens, tokens), r->train->tokenizer, grouped(r->windows, windows),
+           number_grouped(r->train->tokens, tokens), r->train->tokenizer, number_grouped(r->windows, windows),
            (long long)c->data.seq_len, sequences / (double)r->windows);
   if (r->val != NULL) {
-    log_line("          %s: %s tokens for evaluation", c->data.val, grouped(r->val->tokens, tokens));
+    log_line("          %s: %s tokens for evaluation", c->data.val, number_grouped(r->val->tokens, tokens));
   } else {
     log_line("          no evaluation (data.val is not given)");
   }
@@ -91,9 +78,9 @@ static void start_schedule(const console_run *r) {
   log_line(
       "schedule  %s steps of %s tokens: %lld micro-batches of %lld × %lld; lr %g after %lld steps of warm-up, then a "
       "cosine to %g",
-      grouped(c->train.max_steps, steps), grouped(c->train.batch_tokens, batch), (long long)r->micro_batches,
-      (long long)c->train.micro_batch, (long long)c->data.seq_len, c->train.lr, (long long)c->train.warmup_steps,
-      c->train.min_lr);
+      number_grouped(c->train.max_steps, steps), number_grouped(c->train.batch_tokens, batch),
+      (long long)r->micro_batches, (long long)c->train.micro_batch, (long long)c->data.seq_len, c->train.lr,
+      (long long)c->train.warmup_steps, c->train.min_lr);
   log_line("work      %s a token, %s a step, %s the run (training, attention counted causally)", flop_text(flop, token),
            flop_text(flop * tokens, step), flop_text(flop * tokens * (double)c->train.max_steps, all));
 }
@@ -162,28 +149,13 @@ void console_evaluation(int64_t step, int64_t tokens, double loss, double ppl, d
            (long long)tokens, loss, ppl, seconds, bits, accuracy, best ? " best" : "");
 }
 
-/* An argument as a shell takes it. */
-static void add_quoted(char *line, size_t room, const char *argument) {
-  static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=./,:@%";
-  size_t used = strlen(line);
-  if (argument[0] != 0 && strspn(argument, plain) == strlen(argument)) {
-    snprintf(line + used, room - used, " %s", argument);
-    return;
-  }
-  used += (size_t)snprintf(line + used, room - used, " '");
-  for (const char *a = argument; *a != 0 && used + 6 < room; a++) {
-    used += (size_t)snprintf(line + used, room - used, *a == '\'' ? "'\\''" : "%c", *a);
-  }
-  snprintf(line + used, room - used, "'");
-}
-
 static void resume_command(const console_summary *s) {
   char line[4096] = "";
   if (s->ranks > 1) {
     snprintf(line, sizeof line, " mpirun -np %d", s->ranks);
   }
   for (int i = 0; i < s->argc; i++) {
-    add_quoted(line, sizeof line, s->argv[i]);
+    shell_add_word(line, sizeof line, s->argv[i]);
   }
   log_line("  go on     %s", line + 1);
 }
@@ -210,12 +182,13 @@ void console_end(const console_summary *s) {
   if (s->step < s->steps) {
     resume_command(s);
   }
-  add_quoted(line, sizeof line, s->c->run.dir);
+  shell_add_word(line, sizeof line, s->c->run.dir);
+  log_line("  report     psann_report%s", line);
   if (s->writes) {
     log_line("  write text psann_generate%s 'Once upon a time'", line);
   }
   if (s->c->data.val != NULL && s->c->data.val[0] != 0) {
-    add_quoted(line, sizeof line, s->c->data.val);
+    shell_add_word(line, sizeof line, s->c->data.val);
     log_line("  evaluate   psann_eval%s", line);
   }
 }

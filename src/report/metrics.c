@@ -2,31 +2,19 @@
 
 #include <cjson/cJSON.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/file.h"
-#include "base/log.h"
 #include "base/memory.h"
-
-/* A file that only ever grows by whole lines. */
-typedef struct {
-  char *path;
-  int file;
-  off_t size;    /* bytes known to be whole lines */
-  char *pending; /* lines not yet written */
-  size_t pending_bytes, capacity;
-  bool failing;
-} line_file;
+#include "report/append_file.h"
 
 struct metrics {
-  line_file json, csv;
+  append_file json, csv;
   bool loss_scale; /* the lines have it */
 };
 
@@ -130,63 +118,22 @@ static status keep_until(const char *path, int64_t last_step, int64_t (*step_of)
   return s;
 }
 
-static status line_file_open(line_file *f, const char *folder, const char *name, int64_t last_step,
-                             int64_t (*step_of)(const char *)) {
-  TRY(file_join(&f->path, folder, name));
-  TRY(keep_until(f->path, last_step, step_of));
-  TRY(file_open_append(f->path, &f->file));
-  struct stat facts;
-  if (fstat(f->file, &facts) != 0) {
-    FAIL("cannot read the size of '%s': %s", f->path, strerror(errno));
+/* Opens a file of lines, of which those of steps ≤ last_step stay. */
+static status open_lines(append_file *f, const char *folder, const char *name, int64_t last_step,
+                         int64_t (*step_of)(const char *)) {
+  char *path = NULL;
+  TRY(file_join(&path, folder, name));
+  status s = keep_until(path, last_step, step_of);
+  if (s == STATUS_OK) {
+    s = append_file_open(f, path, false);
   }
-  f->size = facts.st_size;
-  return STATUS_OK;
+  free(path);
+  return s;
 }
 
-/* Writes all that is pending; on failure the file is cut back to its whole lines. */
-static void line_file_flush(line_file *f) {
-  size_t done = 0;
-  while (done < f->pending_bytes) {
-    ssize_t written = write(f->file, f->pending + done, f->pending_bytes - done);
-    if (written < 0 && errno == EINTR) {
-      continue;
-    }
-    if (written <= 0) {
-      if (!f->failing) {
-        log_warning("'%s' cannot be written: %s; its lines are kept in memory and tried again", f->path,
-                    strerror(errno));
-      }
-      f->failing = true;
-      if (ftruncate(f->file, f->size) != 0) {
-        return; /* a torn line stays; the next resume drops it */
-      }
-      return;
-    }
-    done += (size_t)written;
-  }
-  f->size += (off_t)done;
-  f->pending_bytes = 0;
-  f->failing = false;
-}
-
-static void line_file_add(line_file *f, const char *line) {
-  size_t length = strlen(line);
-  if (memory_grow(&f->pending, &f->capacity, f->pending_bytes + length + 1, 1, "lines of metrics") != STATUS_OK) {
-    return;
-  }
-  memcpy(f->pending + f->pending_bytes, line, length);
-  f->pending[f->pending_bytes + length] = '\n';
-  f->pending_bytes += length + 1;
-  line_file_flush(f);
-}
-
-static void line_file_close(line_file *f) {
-  if (f->file >= 0) {
-    line_file_flush(f);
-    close(f->file);
-  }
-  free(f->pending);
-  free(f->path);
+static void add_line(append_file *f, const char *line) {
+  append_file_add_line(f, line);
+  append_file_flush(f);
 }
 
 status metrics_open(const char *folder, int64_t last_step, bool loss_scale, metrics **out) {
@@ -194,16 +141,16 @@ status metrics_open(const char *folder, int64_t last_step, bool loss_scale, metr
   TRY(memory_new(&m, 1, sizeof *m, "the metrics"));
   m->json.file = m->csv.file = -1;
   m->loss_scale = loss_scale;
-  status s = line_file_open(&m->json, folder, "metrics.jsonl", last_step > 0 ? last_step : -1, json_step);
+  status s = open_lines(&m->json, folder, "metrics.jsonl", last_step > 0 ? last_step : -1, json_step);
   if (s == STATUS_OK) {
-    s = line_file_open(&m->csv, folder, "metrics.csv", last_step, loss_scale ? csv_step_fp16 : csv_step);
+    s = open_lines(&m->csv, folder, "metrics.csv", last_step, loss_scale ? csv_step_fp16 : csv_step);
   }
   if (s != STATUS_OK) {
     metrics_close(m);
     return s;
   }
   if (m->csv.size == 0) {
-    line_file_add(&m->csv, loss_scale ? csv_header_fp16 : csv_header);
+    add_line(&m->csv, loss_scale ? csv_header_fp16 : csv_header);
   }
   *out = m;
   return STATUS_OK;
@@ -213,8 +160,8 @@ void metrics_close(metrics *m) {
   if (m == NULL) {
     return;
   }
-  line_file_close(&m->json);
-  line_file_close(&m->csv);
+  append_file_close(&m->json);
+  append_file_close(&m->csv);
   free(m);
 }
 
@@ -246,7 +193,7 @@ static void add_exact(cJSON *object, const char *name, double value) {
 static void json_add(metrics *m, cJSON *object) {
   char *line = cJSON_PrintUnformatted(object);
   if (line != NULL) {
-    line_file_add(&m->json, line);
+    add_line(&m->json, line);
   }
   cJSON_free(line);
   cJSON_Delete(object);
@@ -270,7 +217,7 @@ static void csv_add(metrics *m, const metrics_row *r) {
   if (m->loss_scale) {
     snprintf(line + used, sizeof line - (size_t)used, ",%s", exact(r->loss_scale, text));
   }
-  line_file_add(&m->csv, line);
+  add_line(&m->csv, line);
 }
 
 void metrics_step(metrics *m, const metrics_row *r) {
@@ -315,6 +262,6 @@ void metrics_event(metrics *m, int64_t step, const char *event, const metrics_nu
 }
 
 void metrics_sync(metrics *m) {
-  fsync(m->json.file);
-  fsync(m->csv.file);
+  append_file_sync(&m->json);
+  append_file_sync(&m->csv);
 }

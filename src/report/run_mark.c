@@ -7,8 +7,6 @@
 #include "base/file.h"
 #include "base/memory.h"
 
-static const char name[] = "status.ini";
-
 static status text_of(const run_mark *m, char **text) {
   static const char *const states[] = {"running", "finished", "stopped", "failed"};
   char now[32];
@@ -25,7 +23,7 @@ static status text_of(const run_mark *m, char **text) {
 
 status run_mark_write(const char *folder, const run_mark *m) {
   char *path = NULL, *text = NULL;
-  status s = file_join(&path, folder, name);
+  status s = file_join(&path, folder, RUN_MARK_FILE);
   if (s == STATUS_OK) {
     s = text_of(m, &text);
   }

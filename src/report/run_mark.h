@@ -16,6 +16,8 @@
 
 #include "base/status.h"
 
+#define RUN_MARK_FILE "status.ini"
+
 typedef enum { RUN_RUNNING, RUN_FINISHED, RUN_STOPPED, RUN_FAILED } run_mark_state;
 
 typedef struct {

@@ -4,6 +4,7 @@
 #include <cjson/cJSON.h>
 #include <hdf5.h>
 #include <mpi.h>
+#include <protobuf-c/protobuf-c.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,7 +12,7 @@
 
 #include "report/commit.h"
 
-enum { LIBRARIES = 7, LIBRARY_TEXT = MPI_MAX_LIBRARY_VERSION_STRING };
+enum { LIBRARIES = 8, LIBRARY_TEXT = MPI_MAX_LIBRARY_VERSION_STRING };
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static char versions[LIBRARIES][LIBRARY_TEXT];
@@ -56,7 +57,9 @@ static void collect(void) {
   snprintf(versions[4], LIBRARY_TEXT, "%u.%u.%u", hash / 10000, hash / 100 % 100, hash % 100);
   snprintf(versions[5], LIBRARY_TEXT, "%s", PSANN_INIH_VERSION);
   snprintf(versions[6], LIBRARY_TEXT, "%s", PSANN_SENTENCEPIECE_VERSION);
-  static const char *const names[LIBRARIES] = {"MPI", "HDF5", "OpenBLAS", "cJSON", "xxHash", "inih", "SentencePiece"};
+  snprintf(versions[7], LIBRARY_TEXT, "%s", protobuf_c_version());
+  static const char *const names[LIBRARIES] = {"MPI",    "HDF5", "OpenBLAS",      "cJSON",
+                                               "xxHash", "inih", "SentencePiece", "protobuf-c"};
   size_t used = (size_t)snprintf(text, sizeof text, "psann %s (commit %s)\nbuild: %s\nlibraries:", version_number(),
                                  version_commit(), version_build());
   for (int i = 0; i < LIBRARIES; i++) {

@@ -143,6 +143,7 @@ static status report(loop *l, const step_outcome *o, const evaluation_result *va
                            .loss_scale = fp16 ? o->loss_scale : NAN};
   if (l->t->metrics != NULL) {
     metrics_step(l->t->metrics, &row);
+    tensorboard_step(l->t->tensorboard, &row);
   }
   show(l, &row);
   if (row.step == l->t->first_step + 1) {
@@ -172,7 +173,9 @@ static void report_evaluation(loop *l, const evaluation_result *val) {
                                       {"val_bits_per_byte", val->bits_per_byte},
                                       {"val_accuracy", val->accuracy},
                                       {"val_tokens", (double)val->tokens},
-                                      {"seconds", val->seconds}};
+                                      {"seconds", val->seconds},
+                                      {"peak_bytes", memory_peak(t)}};
+    tensorboard_numbers(t->tensorboard, t->state.step, &numbers[3], 1); /* the losses are in the row */
     metrics_event(t->metrics, t->state.step, "evaluation", numbers, (int)(sizeof numbers / sizeof numbers[0]), "%s",
                   best ? "the best so far" : "");
   }
@@ -247,8 +250,8 @@ static void summarize(const loop *l, int64_t stop) {
                              .argv = t->request->argv};
   console_end(&s);
   if (t->metrics != NULL) {
-    const metrics_number numbers[] = {{"seconds", s.seconds}, {"tok_s", s.tok_s}};
-    metrics_event(t->metrics, s.step, "stop", numbers, 2, "%s",
+    const metrics_number numbers[] = {{"seconds", s.seconds}, {"tok_s", s.tok_s}, {"peak_bytes", memory_peak(l->t)}};
+    metrics_event(t->metrics, s.step, "stop", numbers, 3, "%s",
                   stop == GO_ON       ? "finished"
                   : stop == STOP_TIME ? "run.max_minutes"
                                       : "signal");
@@ -271,11 +274,24 @@ static status mark_end(const loop *l, int64_t stop) {
   return training_mark(t, RUN_STOPPED, reason);
 }
 
+/* Ranks, parameters, the memory that is there, and the rows of the plan. */
+static void report_start(const training *t) {
+  char names[PLAN_ROWS][48];
+  metrics_number numbers[PLAN_ROWS + 3] = {{"ranks", t->d->ranks},
+                                           {"parameters", (double)t->m->parameters},
+                                           {"available_bytes", t->memory_available > 0 ? t->memory_available : NAN}};
+  for (int i = 0; i < t->plan.n_rows; i++) {
+    snprintf(names[i], sizeof names[i], "plan %s", t->plan.rows[i].what);
+    numbers[i + 3] = (metrics_number){names[i], t->plan.rows[i].bytes};
+  }
+  metrics_event(t->metrics, t->state.step, "start", numbers, t->plan.n_rows + 3, "%s",
+                t->resumed_from != NULL ? t->resumed_from : "");
+}
+
 status train_loop(training *t, double started) {
   loop l = {.t = t, .started = started, .began = clock_seconds(), .loss = NAN, .saves = saves_begin(t)};
   if (t->metrics != NULL) {
-    const metrics_number numbers[] = {{"ranks", t->d->ranks}};
-    metrics_event(t->metrics, t->state.step, "start", numbers, 1, "%s", t->resumed_from != NULL ? t->resumed_from : "");
+    report_start(t);
   }
   int64_t stop = GO_ON;
   TRY(agree_on_stop(&l, &stop));

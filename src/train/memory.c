@@ -226,3 +226,9 @@ void memory_compare(training *t) {
     log_warning("the memory that the GPU reports is not in system.json: %s", status_message());
   }
 }
+
+double memory_peak(training *t) {
+  gauge_sample(&t->gauge);
+  double peak = gauge_peak(&t->gauge);
+  return peak > 0 ? peak : NAN;
+}

@@ -47,4 +47,8 @@ status memory_check(training *t);
  * share a GPU. */
 void memory_compare(training *t);
 
+/* Bytes that this rank has taken at most, as t->gauge saw it: the process on the CPU, of the device on a GPU; NaN: not
+ * known. */
+double memory_peak(training *t);
+
 #endif

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "ckpt/writer.h"
+#include "train/memory.h"
 
 saves saves_begin(training *t) {
   return (saves){
@@ -83,6 +84,8 @@ status saves_start(saves *s, bool last) {
   }
   TRY(look(s, true, false, last));
   saves_judge(t); /* again: a failure may just have taken back what was the best */
+  tensorboard_numbers(t->tensorboard, t->state.step, &(metrics_number){"peak_bytes", memory_peak(t)}, 1);
+  tensorboard_flush(t->tensorboard); /* a run that goes on from this checkpoint has all steps before it */
   TRY(checkpoint_writer_start(t->writer, &t->state));
   bool goes_on = checkpoint_writer_busy(t->writer) >= 0 && !last;
   return goes_on ? STATUS_OK : look(s, last, last, false);

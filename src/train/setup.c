@@ -212,6 +212,8 @@ status training_open(training *t, const train_request *request, const dist *d) {
     t->c->train.micro_batch = micro_batch_auto(t->c->train.batch_tokens, t->c->data.seq_len);
   }
   TRY(resume_check(t));
+  bool gpu = t->c->run.device == DEVICE_CUDA;
+  gauge_start(&t->gauge, gpu, gpu ? t->d->local_rank % engine_gpus() : 0); /* before the engine is made */
   TRY(training_build(t));
   return plan_checkpoints(t);
 }
@@ -276,6 +278,9 @@ static status open_files(training *t) {
   }
   TRY(write_config(t));
   TRY(training_write_system(t));
+  if (t->c->log.tensorboard) {
+    tensorboard_open(t->c->run.dir, t->state.step, t->d->host, &t->tensorboard);
+  }
   TRY(metrics_open(t->c->run.dir, t->state.step, t->c->train.precision == PRECISION_FP16, &t->metrics));
   return training_mark(t, RUN_RUNNING, t->resumed_from != NULL ? t->resumed_from : "");
 }
@@ -352,6 +357,7 @@ status training_mark(const training *t, run_mark_state state, const char *reason
 void training_close(training *t) {
   checkpoint_writer_destroy(t->writer); /* before what a save under way still reads */
   metrics_close(t->metrics);
+  tensorboard_close(t->tensorboard);
   evaluation_free(t->eval);
   if (t->e != NULL) {
     t->e->ops->free(t->e, t->losses);

@@ -17,9 +17,11 @@
 #include "model/plan.h"
 #include "optim/schedule.h"
 #include "optim/update.h"
+#include "report/memory_gauge.h"
 #include "report/metrics.h"
 #include "report/run_mark.h"
 #include "report/system.h"
+#include "report/tensorboard.h"
 #include "shard/weight_store.h"
 #include "train/evaluate.h"
 
@@ -80,7 +82,10 @@ typedef struct {
   int64_t first_step;   /* steps that were done when this launch began */
   step_outcome pending; /* issued, its result not yet read; step 0: none */
   double counted;       /* clock: up to here time belongs to steps whose result was read */
+  memory_gauge gauge;   /* of this rank */
   metrics *metrics;     /* rank 0 */
+  /* Rank 0; NULL: log.tensorboard is off, or no file could be made. */
+  tensorboard *tensorboard;
 } training;
 
 /* The three stages below are what training_open and training_start share with programs that measure a step without a

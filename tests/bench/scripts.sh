@@ -33,6 +33,14 @@ keys "$sweep/metrics.json" corpus_path model train train_loss_final train_ppl_fi
 # What the corpus has to teach: the words and where sentences end, far below a uniform guess (6.33).
 python3 -c 'import json, sys; sys.exit(not json.load(open(sys.argv[1]))["val_loss"] < 5)' "$sweep/metrics.json" || fail "the tiny corpus was not learned"
 one "$work"/reports/gpu/*/summary.json
+one "$work"/reports/gpu/*/report.html
+one "$sweep/report.html"
+for words in '1 run, 1 validation, 2 benchmarks' 'GPU-04' 'validation perplexity' 'cpu train fp32'; do
+  grep -q "$words" "$sweep/report.html" || fail "the page of the batch lacks '$words'"
+done
+# shellcheck source=/dev/null disable=SC2123
+said=$(cd "$source" && . launch/lib.sh && PATH=/nowhere && write_report "$work/reports") || fail "no gnuplot made a script fail"
+echo "$said" | grep -q '^there is no report.html, since gnuplot is not installed' || fail "said without gnuplot: $said"
 
 rm -r "$work/reports"
 PSANN_SUITE=model "$source/launch/run_cuda_suite.sh" --device cpu --only GPU-01 >"$work/suite.log" 2>&1 || { cat "$work/suite.log"; fail run_cuda_suite.sh; }

@@ -62,7 +62,7 @@ class Files(TrainCase):
         self.assertEqual(system["ranks"], 2)
         self.assertGreater(system["memory_bytes"], 1 << 28)
         self.assertIn("files.ini", " ".join(system["command"]))
-        for library in ("MPI", "HDF5", "OpenBLAS", "cJSON", "xxHash", "inih", "SentencePiece"):
+        for library in ("MPI", "HDF5", "OpenBLAS", "cJSON", "xxHash", "inih", "SentencePiece", "protobuf-c"):
             self.assertRegex(system["libraries"][library], r"\d")
 
     def test_config_ini_starts_the_same_run(self):

@@ -54,7 +54,9 @@ class Supervise(TrainCase):
         return result.out
 
     def newest(self):
-        return max(self.steps_saved(self.run_folder), default=0)
+        """The step of the checkpoint that `latest` names, by which the script goes; a file gets its name a moment earlier."""
+        latest = self.run_folder / "checkpoints" / "latest"
+        return int(latest.read_text().strip().removeprefix("step_").removesuffix(".h5")) if latest.exists() else 0
 
     def ranks_after(self, process, step):
         """Process ids of the ranks, once a checkpoint of that step or a later one is there."""

@@ -1,4 +1,4 @@
-#include "bench/gauge.h"
+#include "report/memory_gauge.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,8 +1,8 @@
-/* Memory that a measurement takes at its peak: on a GPU what the driver reports as gone since the start (the context,
+/* Memory that a run takes at its peak: on a GPU what the driver reports as gone since the start (the context,
  * which is there before it, is not counted; ranks that share a GPU are counted together), on the CPU the resident
  * memory of the process. */
-#ifndef PSANN_BENCH_GAUGE_H
-#define PSANN_BENCH_GAUGE_H
+#ifndef PSANN_REPORT_MEMORY_GAUGE_H
+#define PSANN_REPORT_MEMORY_GAUGE_H
 
 #include <stdbool.h>
 
