@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
@@ -110,7 +111,9 @@ status resume_load(training *t) {
   if (t->first_step == 0) {
     return STATUS_OK;
   }
+  double began = clock_seconds();
   TRY(checkpoint_load(t->from, t->m, t->w, true, t->d));
+  log_line("[load] step=%lld dt=%.1fs", (long long)t->first_step, clock_seconds() - began);
   if (t->from != NULL) {
     checkpoint_close(t->from);
     t->from = NULL;

@@ -1,9 +1,9 @@
-"""launch/gpu_acceptance.py with its stand-ins on the CPU: stages, what is passed by, limits, the table, and a build that was moved."""
-import importlib.util
+"""launch/gpu_acceptance.py with its stand-ins on the CPU: stages, what is passed by, limits, the tables, and a build that was moved."""
 import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,11 +15,8 @@ SCRIPT = SOURCE / "launch" / "gpu_acceptance.py"
 BUILD = pathlib.Path(os.environ["PSANN_BUILD"])
 
 
-def script():
-    spec = importlib.util.spec_from_file_location("gpu_acceptance", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+sys.path.insert(0, str(SOURCE / "launch"))
+from acceptance import parts, report, sharding, stages  # noqa: E402
 
 
 class Acceptance(unittest.TestCase):
@@ -28,7 +25,7 @@ class Acceptance(unittest.TestCase):
         self.addCleanup(shutil.rmtree, self.folder)
 
     def run_script(self, *arguments, code=0, build=BUILD):
-        done = subprocess.run([sys.executable, SCRIPT, "-b", build, "-o", self.folder / "out", *map(str, arguments)], capture_output=True, text=True, timeout=250)
+        done = subprocess.run([sys.executable, SCRIPT, "-b", build, "-o", self.folder / "out", *map(str, arguments)], capture_output=True, text=True, timeout=400)
         self.assertEqual(done.returncode, code, done.stdout + done.stderr)
         return done.stdout
 
@@ -36,7 +33,7 @@ class Acceptance(unittest.TestCase):
         return json.loads((self.folder / "out" / "results.json").read_text())["stages"]
 
     def test_stages_run_once_and_are_reported(self):
-        out = self.run_script("--cpu", "tests", "agreement", "--collect", self.folder / "collected")
+        out = self.run_script("--cpu", "--side-by-side", "tests", "agreement", "--collect", self.folder / "collected")
         self.assertEqual({p["state"] for s in self.results().values() for p in s.values()}, {"ok"})
         self.assertEqual(self.results()["agreement"]["ten steps on the GPU"]["found"]["worst"], 0)  # both on the CPU
         self.assertIn("not measured", out)
@@ -68,22 +65,116 @@ class Acceptance(unittest.TestCase):
             self.assertIn(str(moved), part["command"])
 
     def test_a_command_that_hangs_ends_with_all_it_started(self):
-        module, mark = script(), self.folder / "mark"
-        part = module.Part("hangs", ["sh", "-c", f"sleep 300 & echo $! > {mark}; wait"], 2)
-        self.assertIsNone(module.run_part(part, self.folder / "log", 2))
+        mark = self.folder / "mark"
+        part = parts.Part("hangs", ["sh", "-c", f"sleep 300 & echo $! > {mark}; wait"], 2)
+        self.assertIsNone(parts.run_part(part, self.folder / "log", 2))
+        self.wait_for_end(mark)
+        self.assertEqual(parts.state_of(None), "time")
+
+    def wait_for_end(self, mark):
+        """Of the process that the file names."""
         stat, limit = pathlib.Path("/proc") / mark.read_text().strip() / "stat", time.monotonic() + 20
         while stat.exists() and stat.read_text().split()[2] != "Z" and time.monotonic() < limit:
             time.sleep(0.05)
         self.assertLess(time.monotonic(), limit)
-        self.assertEqual(module.state_of(None), "time")
+
+    def test_sharded_training(self):
+        out = self.run_script("--cpu", "strategies", "save7b", "large", "speed2")
+        found = self.results()
+        self.assertEqual({p["state"] for s in found.values() for p in s.values()}, {"ok"})
+        same = {p["found"]["sha256"] for name, p in found["strategies"].items() if "steps" in name}
+        self.assertEqual(len(same), 1)
+        self.assertEqual(found["strategies"]["speed full_shard cheap"]["found"]["rows"][0]["recompute"], "cheap")
+        self.assertEqual(found["save7b"]["from step 2"]["found"]["steps"], [3, 4])
+        self.assertEqual(len(found["save7b"]["four steps"]["found"]["resident_bytes"]), 2)
+        self.assertEqual(list((self.folder / "out" / "save7b").rglob("*.h5")), [self.folder / "out" / "save7b" / "train.h5"])  # no checkpoint stays
+        self.assertEqual([row["gpu"] for row in found["speed2"]["each GPU alone 124m"]["found"]["rows"]], [0, 1])
+        self.assertIn("| 124m | shard_optimizer | 32 |", out)
+        text = (self.folder / "out" / "report.md").read_text()
+        self.assertIn("bit for bit", text)
+        self.assertIn("8 steps full_shard", text)
+
+    def test_runs_that_differ(self):
+        for run, loss in (("a", "5.25"), ("b", "5.250000000000001")):
+            (self.folder / run).mkdir()
+            (self.folder / run / "metrics.csv").write_text(f"step,loss,ppl,lr,grad_norm\n1,5.5,1,1,2\n2,{loss},1,1,3\n")
+        a, b = self.folder / "a", self.folder / "b"
+        self.assertEqual(sharding.compare(b, a, range(1, 2))["last"], ("5.5", "2"))
+        with self.assertRaisesRegex(ValueError, "step 2: b has loss, gradient's norm .'5.250000000000001', '3'."):
+            sharding.compare(b, a, range(1, 3))
+        with self.assertRaisesRegex(ValueError, "step 3"):
+            sharding.compare(b, a, range(3, 4))  # neither has it
+
+    def watched(self, *command):
+        arguments = ["--run", self.folder / "run", "--step", "3", "--saved", "2", "--facts", self.folder / "facts.json", "--", *command]
+        return subprocess.Popen([sys.executable, SOURCE / "launch" / "acceptance" / "watched.py", *map(str, arguments)])
+
+    def test_ranks_that_are_watched(self):
+        for code, wanted in ((0, 1), (3, 3)):  # ended before it was enough
+            self.assertEqual(self.watched("sh", "-c", f"exit {code}").wait(60), wanted)
+        mark = self.folder / "mark"
+        hangs = ("sh", "-c", f"sh -c 'sleep 300 & echo $! >{mark}; wait' & wait")
+        asked = self.watched(*hangs)
+        while not mark.exists() or not mark.read_text():
+            time.sleep(0.05)
+        asked.send_signal(signal.SIGTERM)
+        self.assertNotEqual(asked.wait(60), 0)
+        self.wait_for_end(mark)
+        (self.folder / "run").mkdir()
+        (self.folder / "run" / "metrics.csv").write_text("step,loss\n2,1\n3,1\n")
+        process = self.watched(*hangs)
+        time.sleep(0.5)
+        self.assertIsNone(process.poll())  # step 2 is not saved yet
+        (self.folder / "run" / "metrics.jsonl").write_text('{"event":"save","step":2}\n{"event":"sa')
+        self.assertEqual(process.wait(60), 0)
+        self.wait_for_end(mark)
+        self.assertEqual(json.loads((self.folder / "facts.json").read_text())["events"], [{"event": "save", "step": 2}])
+
+    def test_a_model_that_does_not_fit(self):
+        class Options:
+            cpu, build, out = False, self.folder, self.folder / "out"
+        part = stages.bench(Options, "big", "7b", attempt=True)
+        part.command = ["sh", "-c", 'mkdir -p "$1"; echo "$2" >"$1/throughput.json"; exit 1', "sh", str(Options.out / "bench/big"),
+                        json.dumps({"results": [{"model": "7b", "error": "no room"}], "commit": "", "gemm_peak_tflops": 1, "copy_gb_s": 1, "machine": {}})]
+        (Options.out / "logs").mkdir(parents=True)
+        self.assertEqual(parts.do_part(Options, "large", part, 60)["state"], "ok")
+        part.command = ["sh", "-c", "exit 1"]  # nothing is left of what was written before
+        self.assertEqual(parts.do_part(Options, "large", part, 60)["state"], "FAILED")
 
     def test_targets(self):
-        module = script()
-        row = {"targets": {"ratio": 1.25, "mfu_least": 0.41, "scaling": 0.97, "tok_s_least": 100}}
-        ours = {"tok_s": 124, "mfu": 0.41}
-        said = list(module.judged(row, ours, 100, 0.969))
-        self.assertEqual([s.split(": ")[1] for s in said], ["NO", "yes", "NO", "yes"])
-        self.assertEqual([s.split(": ")[1] for s in module.judged(row, dict(ours, tok_s=125), 100, 0.97)], ["yes"] * 4)
+        targets = {"ratio": 1.25, "mfu_least": 0.41, "of_ddp": 0.97, "memory_most": 1.0, "tok_s_least": 100}
+        said = list(report.judged(targets, {"ratio": 1.249, "mfu_least": 0.41, "of_ddp": 0.969, "memory_most": 1.01, "tok_s_least": None}))
+        self.assertEqual([s.split(": ")[1] for s in said], ["NO", "yes", "NO", "NO", "NO"])
+        said = report.judged(targets, {"ratio": 1.25, "mfu_least": 0.5, "of_ddp": 0.97, "memory_most": 0.9, "tok_s_least": 100})
+        self.assertEqual([s.split(": ")[1] for s in said], ["yes"] * 5)
+
+    def test_figures_of_two_gpus(self):
+        row = {"model": "1b3", "mode": "train", "precision": "bf16", "recompute": "none", "micro_batch": 8, "ms": 1, "ms_min": 1, "ms_max": 1}
+        alone = [{**row, "ranks": 1, "strategy": "ddp", "gpu": i, "tok_s": speed} for i, speed in ((0, 60000), (1, 70000))]
+        both = [{**row, "ranks": 2, "strategy": s, "tok_s": t, "peak_bytes": 36 * 2**30} for s, t in (("ddp", 126100), ("full_shard", 128000))]
+        results = {"stages": {"speed2": {"p": {"found": {"rows": alone + both[:1]}}}, "strategies": {"p": {"found": {"rows": both}}}}}
+        self.assertIn("| 1b3 | ddp | 8 | 60,000 | 70,000 | 130,000 | 126,100 | 0.970 | 0.97: yes |", report.scaling_table(results))
+        full = next(line for line in report.sharding_table(results) if line.startswith("| 1b3 | full_shard | none"))
+        self.assertIn("98,445, 37.4 | fsdp2, recorded | 1.30 | 1.015 | 1.30 × PyTorch: yes; 0.97 of ddp: yes; 1.00 of PyTorch's memory at most: yes", full)
+        rival = {"model": "1b3", "ranks": 2, "micro_batch": 8, "parallel": "fsdp2", "tok_s": 100000, "peak_bytes": 35 * 2**30}
+        results["stages"]["rival2"] = {"p": {"found": {"rows": [rival]}}}
+        full = next(line for line in report.sharding_table(results) if line.startswith("| 1b3 | full_shard | none"))
+        self.assertIn("100,000, 35.0 | fsdp2, this machine | 1.28 | 1.015 | 1.30 × PyTorch: NO; 0.97 of ddp: yes; 1.00 of PyTorch's memory at most: NO", full)
+
+    def test_a_part_whose_file_is_gone(self):
+        made = self.folder / "made"
+        stage = [parts.Part("store", ["true"], 1, makes=made), parts.Part("use", ["true"], 1)]
+        name = lambda done: {p.name for p in parts.to_run(stage, {n: {"state": s} for n, s in done.items()})}
+        self.assertEqual(name({}), {"store", "use"})
+        self.assertEqual(name({"store": "ok", "use": "ok"}), set())  # nobody needs it
+        self.assertEqual(name({"store": "ok", "use": "FAILED"}), {"store", "use"})
+        made.touch()
+        self.assertEqual(name({"store": "ok", "use": "FAILED"}), {"use"})
+
+    def test_stages_side_by_side(self):
+        done = subprocess.run([sys.executable, SCRIPT, "-b", BUILD, "--side-by-side", "speed", "large"], capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("stage large takes more than one GPU", done.stderr)
 
     def test_unknown_stages(self):
         done = subprocess.run([sys.executable, SCRIPT, "-b", BUILD, "spede"], capture_output=True, text=True, timeout=60)

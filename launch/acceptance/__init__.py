@@ -1,0 +1,1 @@
+"""What launch/gpu_acceptance.py runs and reports."""

@@ -1,0 +1,204 @@
+"""report.md of what was run."""
+import json
+import tarfile
+import time
+
+from .parts import SOURCE
+from .sharding import STRATEGIES
+from .stages import RIVAL_BATCH
+
+REFERENCE = SOURCE / "reports" / "reference_h200.json"
+CHECKS = ("tests", "training", "memcheck", "racecheck", "agreement", "strategies", "save7b")
+GIB = 2**30
+
+
+def found_of(results, *stages):
+    """What parts of these stages found."""
+    for stage in stages:
+        for part in results["stages"].get(stage, {}).values():
+            if "found" in part:
+                yield part["found"]
+
+
+def rows_of(results, *stages):
+    return [row for found in found_of(results, *stages) for row in found.get("rows", [])]
+
+
+def pick(rows, wanted):
+    """The last row that has the values of `wanted`, measured where there is one."""
+    fit = [row for row in rows if all(row.get(key) == value for key, value in wanted.items())]
+    return ([row for row in fit if "tok_s" in row] or fit or [None])[-1]
+
+
+def ratio(a, b):
+    return a / b if a and b else None
+
+
+def show(value, form):
+    return form.format(value) if value is not None else "–"
+
+
+def gib(row, key):
+    return show(row[key] / GIB if row and row.get(key) else None, "{:.1f}")
+
+
+def memory(row):
+    return f"{gib(row, 'plan_bytes')}, {gib(row, 'peak_bytes')}" + show(ratio(row.get("plan_bytes"), row.get("peak_bytes")), " ({:.3f})")
+
+
+def judged(targets, got):
+    """The targets of a row as (text, reached). `got` has a figure for each, or None."""
+    text = {"ratio": "{:.2f} × PyTorch", "tok_s_least": "{:,.0f} tok/s", "mfu_least": "{:.3f} MFU", "of_ddp": "{:.2f} of ddp",
+            "memory_most": "{:.2f} of PyTorch's memory at most"}
+    for target, wanted in targets.items():
+        value = got.get(target)
+        reached = value is not None and (value <= wanted if target == "memory_most" else value >= wanted)
+        yield f"{text[target].format(wanted)}: {'yes' if reached else 'NO'}"
+
+
+def table(head, rows):
+    return ["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *("| " + " | ".join(map(str, row)) + " |" for row in rows)]
+
+
+def figures(row):
+    """tok/s, time, MFU, power, memory."""
+    return [f"{row['tok_s']:,.0f}", f"{row['ms']:.2f} ({row['ms_min']:.2f}–{row['ms_max']:.2f})", show(row.get("mfu") and 100 * row["mfu"], "{:.1f} %"),
+            show(row.get("power_w"), "{:.0f}"), memory(row)]
+
+
+FIGURES = ["tok/s", "ms (least–most)", "MFU", "power, W", "memory GiB: planned, reported"]
+
+
+def line(names, row, rest, width):
+    """Cells of a row with its figures, or why there are none."""
+    if row is None or "error" in row:
+        return [*names, row["error"] if row else "not measured"] + ["–"] * (width - len(names) - 1)
+    return [*names, *figures(row), *rest]
+
+
+def speed_table(results):
+    ours, rivals = rows_of(results, "speed", "speed2"), rows_of(results, "rival", "rival2")
+    head = ["model", "mode", "precision", "GPUs", "B per GPU", *FIGURES, "PyTorch, recorded", "ratio", "PyTorch, this run", "ratio", "wanted: reached"]
+    lines = []
+    for row in json.loads(REFERENCE.read_text())["rows"]:
+        wanted = {k: row[k] for k in ("model", "mode", "precision", "ranks", "micro_batch")}
+        two = row["ranks"] > 1
+        mine = pick(ours, {**wanted, **({"strategy": "ddp"} if two else {})})
+        now = pick(rivals, {**wanted, "micro_batch": RIVAL_BATCH.get(row["model"], row["micro_batch"]), "parallel": "ddp" if two else "none"})
+        now, speed = now and now["tok_s"], mine and mine.get("tok_s")
+        got = {"ratio": ratio(speed, row["tok_s"]), "tok_s_least": speed, "mfu_least": mine and mine.get("mfu")}
+        rest = [show(row["tok_s"], "{:,.0f}"), show(got["ratio"], "{:.2f}"), show(now, "{:,.0f}"), show(ratio(speed, now), "{:.2f}"),
+                "; ".join(judged(row["targets"], got)) or "–"]
+        lines.append(line(wanted.values(), mine, rest, len(head)))
+    return table(head, lines)
+
+
+def scaling_table(results):
+    """Two GPUs together, and each of them alone at the same time."""
+    ours, lines = rows_of(results, "speed2"), []
+    for row in json.loads(REFERENCE.read_text())["scaling"]:
+        same = {"model": row["model"], "micro_batch": row["micro_batch"]}
+        alone = [(pick(ours, {**same, "ranks": 1, "gpu": gpu}) or {}).get("tok_s") for gpu in (0, 1)]
+        both = (pick(ours, {**same, "ranks": 2, "strategy": row["strategy"]}) or {}).get("tok_s")
+        got = ratio(both, sum(alone) if all(alone) else None)
+        lines.append([row["model"], row["strategy"], row["micro_batch"], *(show(v, "{:,.0f}") for v in (*alone, sum(alone) if all(alone) else None, both)),
+                      show(got, "{:.3f}"), f"{row['least']}: {'not measured' if got is None else 'yes' if got >= row['least'] else 'NO'}"])
+    return table(["model", "strategy", "B per GPU", "GPU 0 alone, tok/s", "GPU 1 alone", "sum", "both together", "of the sum", "wanted: reached"], lines)
+
+
+def sharding_table(results):
+    ours, rivals, lines = rows_of(results, "strategies", "large"), rows_of(results, "rival2"), []
+    head = ["model", "strategy", "recompute", "GPUs", "B per GPU", *FIGURES, "PyTorch: tok/s, GiB", "of", "ratio", "of ddp", "wanted: reached"]
+    for row in json.loads(REFERENCE.read_text())["sharding"]:
+        wanted = {k: row[k] for k in ("model", "strategy", "recompute", "ranks", "micro_batch")}
+        mine, recorded = pick(ours, wanted), row.get("rival")
+        now = recorded and pick(rivals, {"model": row["model"], "ranks": row["ranks"], "micro_batch": row["micro_batch"], "parallel": recorded["parallel"]})
+        theirs, speed = now or recorded or {}, mine and mine.get("tok_s")
+        of_ddp = ratio(speed, (pick(ours, {**wanted, "strategy": "ddp", "recompute": "none"}) or {}).get("tok_s"))
+        got = {"ratio": ratio(speed, theirs.get("tok_s")), "of_ddp": of_ddp, "memory_most": ratio(mine and mine.get("peak_bytes"), theirs.get("peak_bytes"))}
+        origin = f"{recorded['parallel']}, {'this machine' if now else 'recorded'}" if recorded else "–"
+        rest = [f"{show(theirs.get('tok_s'), '{:,.0f}')}, {gib(theirs, 'peak_bytes')}", origin, show(got["ratio"], "{:.2f}"), show(of_ddp, "{:.3f}"),
+                "; ".join(judged(row["targets"], got)) or "–"]
+        lines.append(line(wanted.values(), mine, rest, len(head)))
+    return table(head, lines)
+
+
+def bits_lines(results):
+    """Which runs had the same losses and norms."""
+    runs = {name: part for name, part in results["stages"].get("strategies", {}).items() if " steps " in name}
+    if not runs:
+        return []
+    lines = ["", f"1b3's shape on two GPUs, losses and gradients' norms as written in metrics.csv, each strategy held against {STRATEGIES[0]}:", ""]
+    cells = []
+    for name, part in runs.items():
+        found = part.get("found")
+        cells.append([name, f"{found['first'][0]} … {found['last'][0]}" if found else "–", found["sha256"][:16] if found else "–",
+                      "the same" if found else part.get("why", part["state"])])
+    return lines + table(["run", "first and last loss", "SHA-256 of all", "bits"], cells)
+
+
+def save_lines(results):
+    parts = results["stages"].get("save7b", {})
+    whole, again = (parts.get(name, {}).get("found") for name in ("four steps", "from step 2"))
+    lines = []
+    if whole:
+        ranks = ", ".join(f"{b / GIB:.1f}" for b in whole["resident_bytes"])
+        lines += ["", f"- 7b, full_shard on two GPUs: the checkpoint of step 2, {whole['file_bytes'] / 1e9:.1f} GB, took {whole['save_seconds']:.1f} s "
+                  f"({whole['file_bytes'] / 1e9 / max(whole['save_seconds'], 0.01):.2f} GB/s); training waited {whole['waited_seconds']:.1f} s for it.",
+                  f"- Most host memory: {ranks} GiB resident by rank; the host's free memory fell by {whole['host_bytes'] / GIB:.1f} GiB "
+                  "(weights and moments are copied there to be written while training goes on)."]
+    if again:
+        ranks = ", ".join(f"{b / GIB:.1f}" for b in again["resident_bytes"])
+        lines += [f"- Loaded in {again['load_seconds']:.1f} s; most host memory {ranks} GiB resident by rank.",
+                  f"- Steps 3 and 4 after it have the unbroken run's losses and norms, bit for bit: {again['first']}, {again['last']}."]
+    return lines
+
+
+def ten_lines(results):
+    ten = results["stages"].get("agreement", {}).get("ten steps on the GPU", {}).get("found")
+    if not ten:
+        return []
+    lines = ["", f"First ten steps, CPU and GPU: relative difference of the losses at most {ten['worst']:.2g}", ""]
+    return lines + table(["step", "CPU, fp32", "GPU, bf16"], [[i + 1, f"{a:.5f}", f"{b:.5f}"] for i, (a, b) in enumerate(zip(ten["cpu"], ten["gpu"]))])
+
+
+def report_text(results, stages):
+    reference = json.loads(REFERENCE.read_text())
+    found = [f for f in found_of(results, *results["stages"]) if "commit" in f]
+    lines = [f"# The GPU engine, {time.strftime('%Y-%m-%d', time.gmtime())}", ""]
+    lines += [f"- GPU: {gpu}" for gpu in results["gpus"]] or ["- no GPU"]
+    if found:
+        lines += [f"- {found[-1]['machine']['engine']}; {found[-1]['machine']['cpu']}; commit {found[-1]['commit']}",
+                  f"- the machine itself: products {show(found[-1]['gemm_peak_tflops'], '{:.0f}')} TFLOP/s, copies {show(found[-1]['copy_gb_s'], '{:.0f}')} GB/s"]
+    lines += ["- `launch/gpu_acceptance.py " + " ".join(results["stages"]) + "`", "", "## Correctness", ""]
+    lines += table(["stage", "part", "result", "seconds"],
+                   [[stage, name, part["state"], part["seconds"]] for stage in CHECKS for name, part in results["stages"].get(stage, {}).items()])
+    lines += [*ten_lines(results), *bits_lines(results), *save_lines(results), "", "## Speed", "",
+              f"psann: median of three timings of 20 steps after 5, random tokens. PyTorch, recorded: {reference['machine']}. {reference['conditions']}",
+              "PyTorch, this run: `tests/speed/torch_rival_gpu.py`, the same model written here, on the same machine.", "", *speed_table(results), "",
+              "## Two GPUs of twice one", "",
+              "Each GPU alone is measured at the same time as the other: under their power limits no two are equally fast. "
+              "Two together are held against the sum.", "",
+              *scaling_table(results), "", "## Sharding", "",
+              "PyTorch's figures are those of this machine where it was measured here, else the recorded ones. psann's reported memory is all that the device lost, "
+              "its libraries' included; PyTorch's, measured here, is the most that its allocator handed out.", "", *sharding_table(results)]
+    for part in results["stages"].get("real", {}).values():
+        if "found" in part:
+            lines += ["", "## A real run", "", part["found"]["report"].replace("\n## ", "\n### ").replace("# ", "### ", 1)]
+    missing = [f"{s}: {n} ({p['state']}) {p.get('why', '')}" for s, parts in results["stages"].items() for n, p in parts.items() if p["state"] != "ok"]
+    missing += [f"{s}: not run" for s in stages if s not in results["stages"]]
+    return "\n".join(lines + ["", "## Not shown", "", *(f"- {m}" for m in missing or ["nothing"]), ""])
+
+
+def write_report(o, results, stages):
+    (o.out / "report.md").write_text(report_text(results, stages))
+    with tarfile.open(o.out / "logs.tar.gz", "w:gz") as tar:
+        if (o.out / "logs").is_dir():
+            tar.add(o.out / "logs", arcname="logs")
+    if o.collect:
+        o.collect.mkdir(parents=True, exist_ok=True)
+        for name in ("report.md", "results.json", "logs.tar.gz"):
+            if (o.out / name).exists():
+                (o.collect / name).write_bytes((o.out / name).read_bytes())
+    print("\n".join([*speed_table(results), "", *scaling_table(results), "", *sharding_table(results)]))
+    print(f"{o.out / 'report.md'}")
