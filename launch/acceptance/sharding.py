@@ -76,13 +76,14 @@ def strategies(o):
                        read=lambda _: compare(run, folder / STRATEGIES[0], steps))
     speed = [bench(o, f"speed {s}", "1b3", "--micro-batch", 8, "--strategy", s, ranks=2) for s in STRATEGIES]
     cheap = bench(o, "speed full_shard cheap", "1b3", "--micro-batch", 8, "--strategy", "full_shard", "train.recompute=cheap", ranks=2)
-    return [text_store(o, store), *map(part, STRATEGIES), *(speed[-1:] if o.cpu else speed), cheap]
+    free = bench(o, "speed shard_optimizer unordered", "1b3", "--micro-batch", 8, "--strategy", "shard_optimizer", "--unordered", ranks=2)
+    return [text_store(o, store), *map(part, STRATEGIES), *(speed[-1:] if o.cpu else speed), cheap, free]
 
 
 def large(o):
     """What fits, and how fast; what doesn't fit is told, and no failure."""
     def part(name, model, batch, *more, ranks=2):
-        return bench(o, name, model, "--micro-batch", batch, "--strategy", "full_shard" if ranks > 1 else "ddp", *more, ranks=ranks, attempt=True)
+        return bench(o, name, model, "--micro-batch", batch, "--steps", 5, "--strategy", "full_shard" if ranks > 1 else "ddp", *more, ranks=ranks, attempt=True)
     three = [part("2 of 3b", "3b", 4), part("1 of 3b", "3b", 4, ranks=1)]
     seven = [part("2 of 7b", "7b", 2), part("2 of 7b cheap", "7b", 2, "train.recompute=cheap"), part("2 of 7b block", "7b", 2, "train.recompute=block"),
              part("1 of 7b", "7b", 2, ranks=1)]
