@@ -143,6 +143,31 @@ static const collectives_ops by_copies = {.destroy = destroy,
                                           .all_to_all = all_to_all,
                                           .wait = wait_all};
 
+/* NCCL connects, and takes memory, at the first exchange of each kind: here, so that it is measured before the model is
+ * laid out. */
+static status first_exchanges(nccl_collectives *c) {
+  void *plain = NULL, *shared = NULL;
+  size_t count = 1024, ranks = (size_t)c->base.d->ranks, bytes = 2 * ranks * count;
+  TRY(c->e->ops->alloc(c->e, bytes, "a first exchange", &plain));
+  if (c->base.ops->alloc != NULL) {
+    TRY(c->base.ops->alloc(&c->base, bytes, "a first exchange", &shared));
+    char *half = (char *)shared + ranks * count;
+    NCCL(ncclAllGather(shared, half, count, ncclInt8, c->comm, c->stream));
+    NCCL(ncclAlltoAll(shared, half, count, ncclInt8, c->comm, c->stream));
+  } else {
+    char *half = (char *)plain + ranks * count;
+    NCCL(ncclAlltoAll(plain, half, count, ncclInt8, c->comm, c->stream));
+    NCCL(ncclReduceScatter(plain, half, count, ncclInt8, ncclSum, c->comm, c->stream));
+  }
+  NCCL(ncclAllGather(plain, (char *)plain + ranks * count, count, ncclInt8, c->comm, c->stream));
+  CUDA(cudaStreamSynchronize(c->stream));
+  if (shared != NULL) {
+    c->base.ops->free(&c->base, shared);
+  }
+  c->e->ops->free(c->e, plain);
+  return STATUS_OK;
+}
+
 status collectives_nccl_create(const dist *d, engine *e, collectives **out) {
   *out = NULL;
   nccl_collectives *c;
@@ -161,9 +186,14 @@ status collectives_nccl_create(const dist *d, engine *e, collectives **out) {
     destroy(&c->base);
     return s;
   }
+  c->base.ops = copies ? &by_copies : &by_kernels;
+  s = first_exchanges(c);
+  if (s != STATUS_OK) {
+    destroy(&c->base);
+    return s;
+  }
   int version = 0;
   ncclGetVersion(&version);
-  c->base.ops = copies ? &by_copies : &by_kernels;
   snprintf(c->base.description, sizeof c->base.description, "NCCL %d.%d.%d%s", version / 10000, version / 100 % 100,
            version % 100, copies ? ", copy engines" : "");
   *out = &c->base;

@@ -63,19 +63,12 @@ template <>
 struct raw_bytes<16> {
   using type = uint4;
 };
-struct alignas(32) uint4_pair {
-  uint4 low, high;
-};
-template <>
-struct raw_bytes<32> {
-  using type = uint4_pair;
-};
 template <typename T, int COUNT>
 using raw_pack = typename raw_bytes<(int)sizeof(T) * COUNT>::type;
 
-// As fp32.
+// As fp32. `raw` is a value, not a place in memory: from there its bytes would be loaded one by one.
 template <typename T, int COUNT>
-__device__ __forceinline__ void unpack(const raw_pack<T, COUNT> &raw, float (&out)[COUNT]) {
+__device__ __forceinline__ void unpack(raw_pack<T, COUNT> raw, float (&out)[COUNT]) {
   if constexpr (std::is_same_v<T, __nv_bfloat16> && COUNT % 2 == 0) { /* the upper half of an fp32 number */
     unsigned words[COUNT / 2];
     memcpy(words, &raw, sizeof words);
@@ -95,7 +88,9 @@ __device__ __forceinline__ void unpack(const raw_pack<T, COUNT> &raw, float (&ou
 // Loads COUNT elements as fp32. p must be aligned to the pack.
 template <typename T, int COUNT>
 __device__ __forceinline__ void load_pack(const T *p, float (&out)[COUNT]) {
-  unpack<T, COUNT>(*reinterpret_cast<const raw_pack<T, COUNT> *>(p), out);
+  pack<T, COUNT> q = *reinterpret_cast<const pack<T, COUNT> *>(p);
+#pragma unroll
+  for (int i = 0; i < COUNT; i++) out[i] = to_float(q.v[i]);
 }
 
 template <typename T, int COUNT>

@@ -15,6 +15,9 @@ const char *const memory_rows[] = {"NCCL", "kernels of the libraries"};
 
 static const char CONTEXT_ROW[] = "context of the GPU";
 
+/* Share of a GPU by which the plan may fall short: libraries take more when they need it, and must then get it. */
+#define PLAN_ERROR 0.0075
+
 /* The plan. */
 
 static run_spec spec_of(const training *t, int64_t micro_batch, config_recompute recompute) {
@@ -74,6 +77,7 @@ void memory_plan_device(training *t) {
   }
   t->memory_taken = m.taken;
   t->memory_available += m.taken / ranks_of_gpu(t); /* it is in the plan, and no longer free */
+  t->memory_available *= 1 - PLAN_ERROR;
   plan_add(&t->plan, "workspace of the libraries", m.fixed);
   plan_add(&t->plan, CONTEXT_ROW, fmax(0, m.taken / ranks_of_gpu(t) - m.fixed));
   for (int i = t->d->ranks > 1 && t->c->parallel.transport == TRANSPORT_NCCL ? MEMORY_NCCL : MEMORY_KERNELS;
