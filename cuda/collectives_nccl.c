@@ -8,23 +8,33 @@
  */
 #include "collectives_nccl.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/activity.h"
 #include "base/memory.h"
 #include "check.h"
 #include "cuda_engine.h"
 #include "nccl_connect.h"
 #include "nccl_memory.h"
 
-enum { EVENT_DATA_READY = ENGINE_EVENTS - 2, EVENT_EXCHANGED = ENGINE_EVENTS - 1 }; /* of the engine's events */
+enum {
+  EVENT_DATA_READY = ENGINE_EVENTS - 2,
+  EVENT_EXCHANGED = ENGINE_EVENTS - 1, /* of the engine's events */
+  WAITS = 8,                           /* of a step, whose length is measured at most */
+};
 
 typedef struct {
   collectives base;
   engine *e;
   ncclComm_t comm;
-  cudaStream_t stream;
+  cudaStream_t stream, main;
   nccl_memory memory;
+  atomic_bool aborted;
+  /* How long STREAM_MAIN stands still in a wait: events before and after it. */
+  cudaEvent_t before[WAITS], after[WAITS];
+  int waits; /* since the last call of stalled */
 } nccl_collectives;
 
 static ncclDataType_t nccl_type(dtype t) {
@@ -32,6 +42,7 @@ static ncclDataType_t nccl_type(dtype t) {
 }
 
 static status begin(nccl_collectives *c) {
+  activity_issue();
   TRY(c->e->ops->record(c->e, STREAM_MAIN, EVENT_DATA_READY));
   return c->e->ops->wait(c->e, STREAM_COMM, EVENT_DATA_READY);
 }
@@ -108,8 +119,52 @@ static status reduce_pair(collectives *base, const void *buffer, dtype type, con
 
 static status wait_all(collectives *base) {
   nccl_collectives *c = (nccl_collectives *)base;
+  bool measured = c->waits < WAITS;
   TRY(c->e->ops->record(c->e, STREAM_COMM, EVENT_EXCHANGED));
-  return c->e->ops->wait(c->e, STREAM_MAIN, EVENT_EXCHANGED);
+  if (measured) {
+    CUDA(cudaEventRecord(c->before[c->waits], c->main));
+  }
+  TRY(c->e->ops->wait(c->e, STREAM_MAIN, EVENT_EXCHANGED));
+  if (measured) {
+    CUDA(cudaEventRecord(c->after[c->waits++], c->main));
+  }
+  return STATUS_OK;
+}
+
+/* Called once the step's result is there, so the waits before it have passed; one that has not is left out. */
+static double stalled(collectives *base) {
+  nccl_collectives *c = (nccl_collectives *)base;
+  double milliseconds = 0;
+  for (int i = 0; i < c->waits; i++) {
+    float each = 0;
+    if (cudaEventElapsedTime(&each, c->before[i], c->after[i]) == cudaSuccess) {
+      milliseconds += each;
+    } else {
+      cudaGetLastError(); /* not ready is no failure; the next launch must not find it */
+    }
+  }
+  c->waits = 0;
+  return milliseconds / 1000;
+}
+
+/* The watchdog's thread. A communicator is aborted once, and destroyed by that. */
+
+static status check(collectives *base) {
+  nccl_collectives *c = (nccl_collectives *)base;
+  ncclResult_t result = ncclSuccess;
+  if (!atomic_load(&c->aborted) && ncclCommGetAsyncError(c->comm, &result) == ncclSuccess && result != ncclSuccess &&
+      result != ncclInProgress) {
+    FAIL("NCCL reports %s (%s); see the other ranks' messages, and with NCCL_DEBUG=WARN its own",
+         ncclGetErrorString(result), ncclGetLastError(NULL));
+  }
+  return STATUS_OK;
+}
+
+static void abort_exchange(collectives *base) {
+  nccl_collectives *c = (nccl_collectives *)base;
+  if (!atomic_exchange(&c->aborted, true)) {
+    ncclCommAbort(c->comm);
+  }
 }
 
 static status allocate(collectives *base, size_t bytes, const char *what, void **out) {
@@ -124,24 +179,48 @@ static void release(collectives *base, void *p) {
 
 static void destroy(collectives *base) {
   nccl_collectives *c = (nccl_collectives *)base;
-  nccl_memory_close(&c->memory, c->comm);
-  if (c->comm != NULL) {
-    ncclCommDestroy(c->comm);
+  if (!atomic_load(&c->aborted)) {
+    nccl_memory_close(&c->memory, c->comm);
+    if (c->comm != NULL) {
+      ncclCommDestroy(c->comm);
+    }
+  }
+  for (int i = 0; i < WAITS; i++) {
+    if (c->before[i] != NULL) {
+      cudaEventDestroy(c->before[i]);
+    }
+    if (c->after[i] != NULL) {
+      cudaEventDestroy(c->after[i]);
+    }
   }
   free(c);
+}
+
+static status create_events(nccl_collectives *c) {
+  for (int i = 0; i < WAITS; i++) {
+    CUDA(cudaEventCreate(&c->before[i]));
+    CUDA(cudaEventCreate(&c->after[i]));
+  }
+  return STATUS_OK;
 }
 
 static const collectives_ops by_kernels = {.destroy = destroy,
                                            .all_gather = all_gather,
                                            .all_to_all = all_to_all,
                                            .reduce_pair = reduce_pair,
-                                           .wait = wait_all};
+                                           .wait = wait_all,
+                                           .check = check,
+                                           .abort = abort_exchange,
+                                           .stalled = stalled};
 static const collectives_ops by_copies = {.destroy = destroy,
                                           .alloc = allocate,
                                           .free = release,
                                           .all_gather = all_gather,
                                           .all_to_all = all_to_all,
-                                          .wait = wait_all};
+                                          .wait = wait_all,
+                                          .check = check,
+                                          .abort = abort_exchange,
+                                          .stalled = stalled};
 
 /* NCCL connects, and takes memory, at the first exchange of each kind: here, so that it is measured before the model is
  * laid out. */
@@ -177,8 +256,13 @@ status collectives_nccl_create(const dist *d, engine *e, collectives **out) {
   c->base.stream_ordered = true;
   c->e = e;
   c->stream = engine_cuda_stream(e, STREAM_COMM);
+  c->main = engine_cuda_stream(e, STREAM_MAIN);
   bool copies = false;
   status s = nccl_connect(d, &c->comm);
+  if (s == STATUS_OK) {
+    s = create_events(c);
+  }
+  s = dist_agree(d, s);
   if (s == STATUS_OK) {
     s = nccl_memory_probe(&c->memory, d, c->comm, &copies);
   }

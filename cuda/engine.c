@@ -16,7 +16,8 @@ static void cuda_destroy(engine *base) {
   cudaDeviceSynchronize();
   void *parts[] = {
       e->product, e->masked,          e->logits, e->partial, e->sums,    e->chunks,           e->delta,
-      e->rows,    e->fused_workspace, e->step,   e->result,  e->scaling, e->rope_frequencies, e->sinusoid_frequencies};
+      e->rows,    e->fused_workspace, e->step,   e->result,  e->scaling, e->rope_frequencies, e->sinusoid_frequencies,
+      e->spikes};
   for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
     cudaFree(parts[i]);
   }
@@ -114,6 +115,7 @@ static status build(cuda_engine *e, const cuda_engine_spec *spec) {
   CUDA(cudaMallocHost((void **)&e->read, sizeof *e->read));
   CUDA(cudaEventCreateWithFlags(&e->has_read, cudaEventDisableTiming));
   TRY(cuda_alloc(&e->base, sizeof *e->scaling, "loss scale", (void **)&e->scaling));
+  TRY(cuda_alloc(&e->base, sizeof *e->spikes, "watch for spikes", (void **)&e->spikes));
   TRY(e->base.ops->set_loss_scale(&e->base, &(loss_scaling){.scale = 1}));
   const char *precision = spec->compute == DTYPE_BF16  ? "bf16"
                           : spec->compute == DTYPE_F16 ? "fp16"

@@ -43,6 +43,7 @@ typedef struct {
   step_result *read;     /* pinned: the result on its way to the host, */
   cudaEvent_t has_read;  /* there once this has passed */
   loss_scaling *scaling; /* device */
+  spike_watch *spikes;   /* device */
   /* Scratch, of the sizes that scratch_of tells. */
   void *product, *masked, *logits, *fused_workspace;
   float *partial, *sums, *chunks, *delta;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/activity.h"
 #include "base/memory.h"
 #include "check.h"
 #include "kernels.h"
@@ -298,6 +299,7 @@ static status time_candidate(gemm *g, cudaStream_t stream, candidate *c, const g
 static status add_candidate(gemm *g, cudaStream_t stream, plan *p, split_variant split,
                             const cublasLtMatmulAlgo_t *algo, const gemm_args *a, bool timing, candidate *all, int *n) {
   candidate c = {.p = p, .split = split, .algo = *algo};
+  activity_tick(); /* a search over many products may take minutes */
   if (!timing || time_candidate(g, stream, &c, a, &c.ms) == STATUS_OK) {
     all[(*n)++] = c;
   }

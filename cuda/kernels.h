@@ -102,7 +102,7 @@ cudaError_t launch_leaf_squares(cudaStream_t stream, const float *grad, int64_t 
                                 int64_t stride);
 cudaError_t launch_finish_norm(cudaStream_t stream, const step_state *state, const double *squares, int64_t n_squares,
                                const double *losses, int64_t n_losses, double grad_clip, loss_scaling *scaling,
-                               step_result *result);
+                               spike_watch *spikes, step_result *result);
 /* runs: device copy; flags of a run: bit 0 trainable, bit 1 decay. */
 typedef struct {
   int64_t first, end;

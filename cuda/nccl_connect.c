@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "base/activity.h"
 #include "base/memory.h"
 #include "check.h"
 
@@ -55,7 +56,10 @@ static bool wait_for(attempt *a) {
 static status run(const dist *d, attempt *a, bool *left_behind) {
   pthread_t thread;
   REQUIRE(pthread_create(&thread, NULL, connect_thread, a) == 0, "no thread for the start of NCCL");
-  if (!wait_for(a)) {
+  activity_wait("the start of NCCL");
+  bool in_time = wait_for(a);
+  activity_waited();
+  if (!in_time) {
     pthread_detach(thread);
     *left_behind = true;
     FAIL(

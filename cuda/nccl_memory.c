@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "base/activity.h"
 #include "base/memory.h"
 #include "check.h"
 #include "nccl_connect.h"
@@ -47,7 +48,10 @@ static status allocate(nccl_memory *m, const dist *d, ncclComm_t comm, size_t by
     ncclMemFree(out->at);
   }
   TRY(s);
-  NCCL(ncclCommWindowRegister(comm, out->at, bytes, &out->window, NCCL_WIN_COLL_SYMMETRIC));
+  activity_wait("the registration of memory");
+  ncclResult_t result = ncclCommWindowRegister(comm, out->at, bytes, &out->window, NCCL_WIN_COLL_SYMMETRIC);
+  activity_waited();
+  NCCL(result);
   return STATUS_OK;
 }
 

@@ -19,7 +19,7 @@ static status cuda_finish_norm(engine *base, const double *squares, int64_t n_sq
                                int64_t n_losses, double grad_clip) {
   cuda_engine *e = (cuda_engine *)base;
   CUDA(launch_finish_norm(e->streams[STREAM_MAIN], e->step, squares, n_squares, losses, n_losses, grad_clip, e->scaling,
-                          e->result));
+                          e->spikes, e->result));
   CUDA(cudaMemcpyAsync(e->read, e->result, sizeof *e->read, cudaMemcpyDeviceToHost, e->streams[STREAM_MAIN]));
   CUDA(cudaEventRecord(e->has_read, e->streams[STREAM_MAIN]));
   return STATUS_OK;

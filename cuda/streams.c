@@ -54,6 +54,11 @@ static status cuda_set_loss_scale(engine *base, const loss_scaling *s) {
   return copy_staged(e, STREAM_MAIN, e->scaling, s, sizeof *s);
 }
 
+static status cuda_set_spike_watch(engine *base, const spike_watch *w) {
+  cuda_engine *e = (cuda_engine *)base;
+  return copy_staged(e, STREAM_MAIN, e->spikes, w, sizeof *w);
+}
+
 static status cuda_set_step(engine *base, const step_state *state) {
   cuda_engine *e = (cuda_engine *)base;
   CUDA(launch_set_step(e->streams[STREAM_MAIN], e->step, state, e->scaling));
@@ -76,6 +81,7 @@ void stream_operations(engine_ops *ops) {
   ops->copy = cuda_copy;
   ops->fill_zero = cuda_fill_zero;
   ops->set_loss_scale = cuda_set_loss_scale;
+  ops->set_spike_watch = cuda_set_spike_watch;
   ops->set_step = cuda_set_step;
   ops->get_result = cuda_get_result;
 }

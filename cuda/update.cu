@@ -39,7 +39,7 @@ __global__ void __launch_bounds__(256)
 // One block, so one order for any number of ranks.
 __global__ void __launch_bounds__(1024)
     finish_norm(const step_state *state, const double *squares, int64_t n_squares, const double *losses,
-                int64_t n_losses, double grad_clip, loss_scaling *scaling, step_result *result) {
+                int64_t n_losses, double grad_clip, loss_scaling *scaling, spike_watch *spikes, step_result *result) {
   __shared__ double shared[32];
   double sum = 0, loss = 0;
   for (int64_t i = threadIdx.x; i < n_squares; i += 1024) sum += squares[i];
@@ -54,10 +54,16 @@ __global__ void __launch_bounds__(1024)
   result->grad_norm = norm;
   result->loss = loss;
   result->grad_scale = finite ? clip / divisor : 0.0;
-  result->skip = finite ? 0 : 1;
+  double loss_zscore = 0, norm_zscore = 0;
+  bool spike = finite && spike_watch_after(spikes, loss, norm, &loss_zscore, &norm_zscore);
+  result->skip = !finite || (spike && spikes->skip) ? 1 : 0;
   result->loss_scale = state->loss_scale;
   loss_scaling_after(scaling, finite);
   result->next = *scaling;
+  result->spike = spike ? 1 : 0;
+  result->loss_zscore = loss_zscore;
+  result->norm_zscore = norm_zscore;
+  result->spikes = *spikes;
 }
 
 struct adam_constants {
@@ -134,8 +140,8 @@ cudaError_t launch_leaf_squares(cudaStream_t stream, const float *grad, int64_t 
 
 cudaError_t launch_finish_norm(cudaStream_t stream, const step_state *state, const double *squares, int64_t n_squares,
                                const double *losses, int64_t n_losses, double grad_clip, loss_scaling *scaling,
-                               step_result *result) {
-  finish_norm<<<1, 1024, 0, stream>>>(state, squares, n_squares, losses, n_losses, grad_clip, scaling, result);
+                               spike_watch *spikes, step_result *result) {
+  finish_norm<<<1, 1024, 0, stream>>>(state, squares, n_squares, losses, n_losses, grad_clip, scaling, spikes, result);
   return cudaGetLastError();
 }
 

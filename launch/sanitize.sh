@@ -20,7 +20,7 @@ if [ "${1:-}" = --threads ]; then
   shift
   sanitizers=thread
   folder=${PSANN_BUILD:-build}-threads
-  [ $# -gt 0 ] || set -- 'ckpt writer' 'train saves'
+  [ $# -gt 0 ] || set -- 'base activity' 'ckpt writer' 'train saves'
 fi
 if [ ! -f "$folder/build.ninja" ]; then
   meson setup "$folder" -Dcuda=disabled -Dtests=enabled -Dbuildtype=debugoptimized -Db_sanitize=$sanitizers -Db_lundef=false

@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/activity.h"
+
 #if H5_VERSION_GE(1, 13, 0)
 #include <H5FDdevelop.h>
 #endif
@@ -107,6 +109,7 @@ static herr_t driver_read(H5FD_t *file, H5FD_mem_t type, hid_t transfer, haddr_t
       memset(to, 0, size);
       break;
     }
+    activity_tick();
     to += got;
     address += (haddr_t)got;
     size -= (size_t)got;
@@ -129,6 +132,7 @@ static herr_t driver_write(H5FD_t *file, H5FD_mem_t type, hid_t transfer, haddr_
       note(f, put < 0 ? errno : ENOSPC);
       break;
     }
+    activity_tick();
     from += put;
     address += (haddr_t)put;
     size -= (size_t)put;

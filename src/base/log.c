@@ -124,8 +124,17 @@ static void disarm(char *text) {
   }
 }
 
-/* Writes "<before><text>\n" as one piece to `out`, over a status line if there is one, and to the log file. */
-static void emit(FILE *out, const char *before, const char *format, va_list args) {
+/* Takes the lock. With `hurry` somebody may hold it for ever: false after a second without it. */
+static bool take_lock(bool hurry) {
+  struct timespec limit;
+  clock_gettime(CLOCK_REALTIME, &limit);
+  limit.tv_sec++;
+  return (hurry ? pthread_mutex_timedlock(&lock, &limit) : pthread_mutex_lock(&lock)) == 0;
+}
+
+/* Writes "<before><text>\n" as one piece to `out`, over a status line if there is one, and to the log file. Where the
+ * lock is not to be had in a hurry, past them to standard error alone. */
+static void emit(FILE *out, bool hurry, const char *before, const char *format, va_list args) {
   char *text = NULL;
   char *line = NULL;
   if (vasprintf(&text, format, args) < 0) {
@@ -137,7 +146,12 @@ static void emit(FILE *out, const char *before, const char *format, va_list args
   if (length < 0) {
     return;
   }
-  pthread_mutex_lock(&lock);
+  if (!take_lock(hurry)) {
+    ssize_t ignored = write(STDERR_FILENO, line, (size_t)length);
+    (void)ignored;
+    free(line);
+    return;
+  }
   if (progress_shown) {
     fputs("\r\033[K", stdout);
     fflush(stdout);
@@ -159,7 +173,7 @@ void log_line(const char *format, ...) {
   }
   va_list args;
   va_start(args, format);
-  emit(stdout, "", format, args);
+  emit(stdout, false, "", format, args);
   va_end(args);
 }
 
@@ -169,19 +183,30 @@ void log_warning(const char *format, ...) {
   }
   va_list args;
   va_start(args, format);
-  emit(stderr, "warning: ", format, args);
+  emit(stderr, false, "warning: ", format, args);
   va_end(args);
 }
 
-void log_error(const char *format, ...) {
+static void emit_error(bool hurry, const char *format, va_list args) {
   char before[512];
   int length = snprintf(before, sizeof before, "%s: error: ", program_invocation_short_name);
   if (n_ranks > 1 && length > 0 && (size_t)length < sizeof before) {
     snprintf(before + length, sizeof before - (size_t)length, "rank %d of %d on %s: ", my_rank, n_ranks, my_host);
   }
+  emit(stderr, hurry, before, format, args);
+}
+
+void log_error(const char *format, ...) {
   va_list args;
   va_start(args, format);
-  emit(stderr, before, format, args);
+  emit_error(false, format, args);
+  va_end(args);
+}
+
+void log_last_words(const char *format, ...) {
+  va_list args;
+  va_start(args, format);
+  emit_error(true, format, args);
   va_end(args);
 }
 

@@ -24,6 +24,9 @@ void log_warning(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* "psann_train: error: …" on standard error, from any rank; names rank and host when there are several. */
 void log_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* The same from a thread that ends the process: it does not wait for one that hangs in a line of its own. */
+void log_last_words(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
 /* A status line that the next line of any kind overwrites; prints nothing when standard output is no terminal. */
 void log_progress(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

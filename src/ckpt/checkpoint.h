@@ -38,8 +38,12 @@ typedef struct {
   int64_t updates;   /* updates applied (steps − skipped) */
   int64_t sequences; /* sequences consumed: the data position */
   int64_t tokens;
-  double loss_scale;              /* of the next step; 1 but for fp16 */
-  int64_t good_steps;             /* in a row since the loss scale last changed; 0 but for fp16 */
+  double loss_scale;   /* of the next step; 1 but for fp16 */
+  int64_t good_steps;  /* in a row since the loss scale last changed; 0 but for fp16 */
+  int64_t spike_count; /* finite steps seen by the watch for spikes; 0 where it is off */
+  double spike_loss_level, spike_loss_mean, spike_loss_variance; /* its memory of them */
+  double spike_norm_level, spike_norm_mean, spike_norm_variance;
+  int64_t rollbacks;              /* since the run began: sequences is then ahead of step */
   double best_val_loss;           /* +inf: none yet */
   int64_t best_step;              /* −1: none */
   double val_loss;                /* of this checkpoint's step; NaN: not evaluated */

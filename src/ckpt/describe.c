@@ -14,6 +14,9 @@ static void print_state(const checkpoint *k) {
   const run_state *s = &k->state;
   log_line("  step %" PRId64 ", %" PRId64 " updates, %" PRId64 " sequences, %" PRId64 " tokens", s->step, s->updates,
            s->sequences, s->tokens);
+  if (s->rollbacks > 0) {
+    log_line("  %" PRId64 " rollback%s, whose data were passed over", s->rollbacks, s->rollbacks == 1 ? "" : "s");
+  }
   if (isfinite(s->val_loss)) {
     log_line("  validation loss %.6f", s->val_loss);
   }

@@ -1,6 +1,7 @@
 #include "ckpt/record.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +22,14 @@ const state_field ckpt_state_fields[STATE_FIELDS] = {
     {"tokens", FIELD_INT, offsetof(run_state, tokens), true, false},
     {"loss_scale", FIELD_REAL, offsetof(run_state, loss_scale), true, false},
     {"good_steps", FIELD_INT, offsetof(run_state, good_steps), true, true},
+    {"spike_count", FIELD_INT, offsetof(run_state, spike_count), true, true},
+    {"spike_loss_level", FIELD_REAL, offsetof(run_state, spike_loss_level), true, true},
+    {"spike_loss_mean", FIELD_REAL, offsetof(run_state, spike_loss_mean), true, true},
+    {"spike_loss_variance", FIELD_REAL, offsetof(run_state, spike_loss_variance), true, true},
+    {"spike_norm_level", FIELD_REAL, offsetof(run_state, spike_norm_level), true, true},
+    {"spike_norm_mean", FIELD_REAL, offsetof(run_state, spike_norm_mean), true, true},
+    {"spike_norm_variance", FIELD_REAL, offsetof(run_state, spike_norm_variance), true, true},
+    {"rollbacks", FIELD_INT, offsetof(run_state, rollbacks), true, true},
     {"best_val_loss", FIELD_REAL, offsetof(run_state, best_val_loss), false, false},
     {"best_step", FIELD_INT, offsetof(run_state, best_step), false, false},
     {"val_loss", FIELD_REAL, offsetof(run_state, val_loss), false, false},
@@ -96,8 +105,10 @@ status ckpt_state_read(hid_t file, const char *path, run_state *s) {
   }
   H5Gclose(group);
   TRY(result);
+  double spikes = s->spike_loss_level + s->spike_loss_mean + s->spike_norm_level + s->spike_norm_mean;
   if (s->step < 0 || s->updates < 0 || s->updates > s->step || s->sequences < 0 || s->tokens < 0 || s->good_steps < 0 ||
-      s->good_steps > s->step || !(s->loss_scale > 0)) {
+      s->good_steps > s->step || !(s->loss_scale > 0) || s->spike_count < 0 || s->rollbacks < 0 || !isfinite(spikes) ||
+      !(s->spike_loss_variance >= 0) || !(s->spike_norm_variance >= 0)) {
     DAMAGED(path, "its state makes no sense (step %" PRId64 ", updates %" PRId64 ", sequences %" PRId64 ")", s->step,
             s->updates, s->sequences);
   }

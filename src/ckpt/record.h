@@ -18,10 +18,10 @@ typedef struct {
   field_kind kind;
   size_t offset;
   bool identity; /* false: depends on how often the run is evaluated */
-  bool added;    /* earlier files lack it: an integer is 0 there, a text empty; either takes no part in the digest */
+  bool added;    /* earlier files lack it: a number is 0 there, a text empty; either takes no part in the digest */
 } state_field;
 
-enum { STATE_FIELDS = 11 };
+enum { STATE_FIELDS = 19 };
 extern const state_field ckpt_state_fields[STATE_FIELDS];
 
 /* The value of a field as text, exact. */

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/activity.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/memory.h"
@@ -324,13 +325,31 @@ static status move(checkpoint_writer *b, bool wait) {
   return STATUS_OK;
 }
 
+/* Rank 0 waits for its thread, the others for rank 0. */
+static status move_to_end(checkpoint_writer *b) {
+  status result = STATUS_OK;
+  bool leans = b->file != NULL;
+  if (leans) {
+    activity_lean();
+  } else {
+    activity_wait("the end of a checkpoint");
+  }
+  while (b->busy && result == STATUS_OK) {
+    result = move(b, true);
+  }
+  if (leans) {
+    activity_stand();
+  } else {
+    activity_waited();
+  }
+  return result;
+}
+
 status checkpoint_writer_advance(checkpoint_writer *b, bool wait, checkpoint_outcome *o) {
   double start = clock_seconds();
   *o = (checkpoint_outcome){.state.step = -1};
   if (b->busy) {
-    do {
-      TRY(move(b, wait));
-    } while (b->busy && wait);
+    TRY(wait ? move_to_end(b) : move(b, false));
     b->pushed = clock_seconds();
     b->outcome.waited += b->pushed - start;
   }

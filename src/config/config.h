@@ -34,6 +34,7 @@ typedef enum {
   STRATEGY_FULL_SHARD,
   STRATEGY_HYBRID
 } config_strategy;
+typedef enum { SPIKE_OFF, SPIKE_WARN, SPIKE_SKIP, SPIKE_ROLLBACK } config_on_spike;
 typedef enum { TRANSPORT_AUTO, TRANSPORT_MPI, TRANSPORT_NCCL } config_transport;
 
 enum { /* bits of sine_learnable */
@@ -127,6 +128,12 @@ typedef struct {
     config_transport transport;
     int64_t shard_ranks; /* hybrid: ranks of a shard; 0: those of a host */
   } parallel;
+  struct {
+    int64_t timeout_s; /* 0: off */
+    config_on_spike on_spike;
+    int64_t spike_window; /* steps */
+    double spike_zscore;
+  } watch;
   struct {
     int64_t threads;
   } cpu;

@@ -130,6 +130,9 @@ const char *config_no_effect(const config *c, int i) {
   if (IS(parallel.shard_ranks) && c->parallel.strategy != STRATEGY_HYBRID) {
     return "parallel.strategy is not hybrid";
   }
+  if ((IS(watch.spike_window) || IS(watch.spike_zscore)) && c->watch.on_spike == SPIKE_OFF) {
+    return "watch.on_spike is off";
+  }
   if (IS(checkpoint.keep_every) && c->checkpoint.interval == 0) {
     return "checkpoint.interval is 0";
   }

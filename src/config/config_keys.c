@@ -65,6 +65,13 @@ static const config_choice strategies[] = {
     {"hybrid", STRATEGY_HYBRID, NULL},
     {0},
 };
+static const config_choice spikes[] = {
+    {"off", SPIKE_OFF, NULL},
+    {"warn", SPIKE_WARN, NULL},
+    {"skip", SPIKE_SKIP, NULL},
+    {"rollback", SPIKE_ROLLBACK, NULL},
+    {0},
+};
 static const config_choice transports[] = {
     {"auto", TRANSPORT_AUTO, NULL},
     {"mpi", TRANSPORT_MPI, NULL},
@@ -281,6 +288,22 @@ const config_key config_keys[] = {
     CHOICE(parallel, transport, "auto", transports, CHANGE_FREE,
            "What carries gradients and weights between ranks. auto: nccl on GPUs, mpi on the CPU; mpi on GPUs goes "
            "through host memory."),
+
+    INTEGER(
+        watch, timeout_s, "300", 0, 86400, "seconds", CHANGE_FREE,
+        "Ranks watch each other: one that is dead, stopped or makes no progress is named within this time, and the job "
+        "ends. Set-up, the first step, checkpoints and the run's end may show no progress for 12 times as long. "
+        "0: off."),
+    CHOICE(
+        watch, on_spike, "warn", spikes, CHANGE_WARN,
+        "What follows a loss or gradient norm far above the trend. off: nothing; warn: a line in log and metrics; "
+        "skip: that "
+        "step's update is left out too; rollback: back to the last checkpoint, and on with the data after the spike."),
+    INTEGER(watch, spike_window, "128", 8, 1000000, "steps", CHANGE_WARN,
+            "How far trend and deviation reach back: a step weighs 1 - 1 / spike_window of the next. The first "
+            "so many steps have no spikes."),
+    REAL(watch, spike_zscore, "6", 1, 1000000, "", CHANGE_WARN,
+         "A spike lies more than this many standard deviations above the trend."),
 
     INTEGER(cpu, threads, "1", 1, 1024, "threads", CHANGE_WARN,
             "Threads of a rank on the CPU. Another number changes the last bits of results."),

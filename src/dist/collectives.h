@@ -26,6 +26,14 @@ typedef struct {
   status (*reduce_pair)(collectives *c, const void *buffer, dtype type, const int64_t *starts, void *sum);
   /* All may return before the exchange is done; after `wait` STREAM_MAIN sees the results of all that were issued. */
   status (*wait)(collectives *c);
+  /* For the watchdog's thread, between create and destroy; NULL where the transport has no such thing. check: a failure
+   * that came up behind the calls' backs. abort: gives up what is under way, so that no device waits for a rank that
+   * is gone; nothing else may be called afterwards. */
+  status (*check)(collectives *c);
+  void (*abort)(collectives *c);
+  /* Seconds for which computation has stood still for exchanges since the last call, as far as that is known by now;
+   * NULL where the host itself waits and so knows. The main thread's. */
+  double (*stalled)(collectives *c);
 } collectives_ops;
 
 struct collectives {

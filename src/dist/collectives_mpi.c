@@ -29,6 +29,7 @@ static status all_gather(collectives *base, const void *own, void *buffer, dtype
   int64_t size = (int64_t)dtype_size(type);
   char *bytes = buffer, *place = bytes + starts[rank] * size;
   TRY(begin(c));
+  c->under_way.what = "all_gather";
   if (own != place && starts[rank + 1] > starts[rank]) {
     memcpy(place, own, (size_t)((starts[rank + 1] - starts[rank]) * size));
   }
@@ -52,6 +53,7 @@ static status all_to_all(collectives *base, const void *buffer, dtype type, cons
   const char *from_bytes = buffer;
   char *to_bytes = parts;
   TRY(begin(c));
+  c->under_way.what = "all_to_all";
   for (int step = 1; step < ranks; step++) {
     int from = (rank - step + ranks) % ranks;
     TRY(messages_receive(&c->under_way, from, to_bytes + from * own, own));

@@ -230,7 +230,9 @@ void dist_end(const dist *d, status code) {
   bool speak = code != STATUS_OK && !silent_copy;
   bool met = true;
   if (started && !ended && d->ranks > 1) {
+    activity_wait("the end of all ranks");
     met = ending != MPI_COMM_NULL && meet_at_end(d, code, &speak);
+    activity_waited();
   }
   if (speak) {
     log_error("%s", status_message());
@@ -248,7 +250,9 @@ void dist_end(const dist *d, status code) {
   if (ending != MPI_COMM_NULL) {
     MPI_Comm_free(&ending);
   }
+  activity_wait("MPI_Finalize");
   MPI_Finalize();
+  activity_waited();
 }
 
 status dist_agree(const dist *d, status mine) {
@@ -256,12 +260,12 @@ status dist_agree(const dist *d, status mine) {
     return mine;
   }
   int worst = mine;
-  TRY_MPI(MPI_Allreduce(MPI_IN_PLACE, &worst, 1, MPI_INT, MPI_MAX, mpi_comm(d)));
+  TRY_COLLECTIVE("agreement", MPI_Allreduce(MPI_IN_PLACE, &worst, 1, MPI_INT, MPI_MAX, mpi_comm(d)));
   if (worst == STATUS_OK) {
     return STATUS_OK;
   }
   int first = mine == worst ? d->rank : d->ranks;
-  TRY_MPI(MPI_Allreduce(MPI_IN_PLACE, &first, 1, MPI_INT, MPI_MIN, mpi_comm(d)));
+  TRY_COLLECTIVE("agreement", MPI_Allreduce(MPI_IN_PLACE, &first, 1, MPI_INT, MPI_MIN, mpi_comm(d)));
   struct {
     char host[sizeof d->host];
     char message[MESSAGE];
@@ -270,7 +274,7 @@ status dist_agree(const dist *d, status mine) {
     memcpy(failure.host, d->host, sizeof failure.host);
     snprintf(failure.message, sizeof failure.message, "%s", status_message());
   }
-  TRY_MPI(MPI_Bcast(&failure, sizeof failure, MPI_BYTE, first, mpi_comm(d)));
+  TRY_COLLECTIVE("agreement", MPI_Bcast(&failure, sizeof failure, MPI_BYTE, first, mpi_comm(d)));
   if (mine == STATUS_OK) {
     status_set(worst, __FILE__, __LINE__, "rank %d on %s failed: %s", first, failure.host, failure.message);
     snprintf(told, sizeof told, "%s", status_message());
@@ -292,8 +296,13 @@ status dist_first_of_host(const dist *d, status (*act)(void *context), void *con
 status dist_max(const dist *d, int64_t mine, int64_t *largest) {
   *largest = mine;
   if (d->ranks > 1) {
-    TRY_MPI(MPI_Allreduce(MPI_IN_PLACE, largest, 1, MPI_INT64_T, MPI_MAX, mpi_comm(d)));
+    TRY_COLLECTIVE("agreement", MPI_Allreduce(MPI_IN_PLACE, largest, 1, MPI_INT64_T, MPI_MAX, mpi_comm(d)));
   }
+  return STATUS_OK;
+}
+
+static status broadcast_piece(const dist *d, char *data, int count) {
+  TRY_COLLECTIVE("broadcast from rank 0", MPI_Bcast(data, count, MPI_BYTE, 0, mpi_comm(d)));
   return STATUS_OK;
 }
 
@@ -302,7 +311,7 @@ status dist_broadcast(const dist *d, void **data, size_t *bytes) {
     return STATUS_OK;
   }
   uint64_t total = d->rank == 0 ? *bytes : 0;
-  TRY_MPI(MPI_Bcast(&total, 1, MPI_UINT64_T, 0, mpi_comm(d)));
+  TRY_COLLECTIVE("broadcast from rank 0", MPI_Bcast(&total, 1, MPI_UINT64_T, 0, mpi_comm(d)));
   status allocated = STATUS_OK;
   if (d->rank != 0) {
     *bytes = total;
@@ -313,7 +322,7 @@ status dist_broadcast(const dist *d, void **data, size_t *bytes) {
   for (uint64_t at = 0; s == STATUS_OK && at < total; at += MPI_CHUNK_BYTES) {
     uint64_t left = total - at;
     int count = (int)(left < MPI_CHUNK_BYTES ? left : MPI_CHUNK_BYTES);
-    s = mpi_status(MPI_Bcast((char *)*data + at, count, MPI_BYTE, 0, mpi_comm(d)), "MPI_Bcast");
+    s = broadcast_piece(d, (char *)*data + at, count);
   }
   if (s != STATUS_OK && d->rank != 0) {
     free(*data);
@@ -327,7 +336,16 @@ status dist_gather(const dist *d, const double *mine, int count, double *all) {
     memcpy(all, mine, (size_t)count * sizeof *all);
     return STATUS_OK;
   }
-  TRY_MPI(MPI_Gather(mine, count, MPI_DOUBLE, all, count, MPI_DOUBLE, 0, mpi_comm(d)));
+  TRY_COLLECTIVE("gather to rank 0", MPI_Gather(mine, count, MPI_DOUBLE, all, count, MPI_DOUBLE, 0, mpi_comm(d)));
+  return STATUS_OK;
+}
+
+status dist_all_gather(const dist *d, const double *mine, int count, double *all) {
+  if (d->ranks == 1) {
+    memcpy(all, mine, (size_t)count * sizeof *all);
+    return STATUS_OK;
+  }
+  TRY_COLLECTIVE("agreement", MPI_Allgather(mine, count, MPI_DOUBLE, all, count, MPI_DOUBLE, mpi_comm(d)));
   return STATUS_OK;
 }
 
@@ -340,12 +358,12 @@ static status first_that_differs(const dist *d, const char *text, int *rank, cha
   char mine[DIGEST_TEXT], first[DIGEST_TEXT];
   digest_of(text, strlen(text), mine);
   memcpy(first, mine, sizeof first);
-  TRY_MPI(MPI_Bcast(first, sizeof first, MPI_CHAR, 0, mpi_comm(d)));
+  TRY_COLLECTIVE("comparison of ranks", MPI_Bcast(first, sizeof first, MPI_CHAR, 0, mpi_comm(d)));
   *rank = strcmp(mine, first) != 0 ? d->rank : d->ranks;
-  TRY_MPI(MPI_Allreduce(MPI_IN_PLACE, rank, 1, MPI_INT, MPI_MIN, mpi_comm(d)));
+  TRY_COLLECTIVE("comparison of ranks", MPI_Allreduce(MPI_IN_PLACE, rank, 1, MPI_INT, MPI_MIN, mpi_comm(d)));
   if (*rank < d->ranks) {
     memcpy(host, d->host, sizeof d->host);
-    TRY_MPI(MPI_Bcast(host, sizeof d->host, MPI_CHAR, *rank, mpi_comm(d)));
+    TRY_COLLECTIVE("comparison of ranks", MPI_Bcast(host, sizeof d->host, MPI_CHAR, *rank, mpi_comm(d)));
   }
   return STATUS_OK;
 }
@@ -373,7 +391,7 @@ status dist_split(const dist *d, int color, dist *part) {
     number++;
   }
   REQUIRE(number < DIST_PARTS, "a job is in more than %d parts", DIST_PARTS - 1);
-  TRY_MPI(MPI_Comm_split(mpi_comm(d), color, d->rank, &parts[number]));
+  TRY_COLLECTIVE("forming of groups", MPI_Comm_split(mpi_comm(d), color, d->rank, &parts[number]));
   part->part = number;
   TRY_MPI(MPI_Comm_rank(mpi_comm(part), &part->rank));
   TRY_MPI(MPI_Comm_size(mpi_comm(part), &part->ranks));
@@ -397,6 +415,7 @@ status dist_collect(const dist *d, const void *mine, size_t bytes, void *all, si
   }
   uint64_t size = bytes, *sizes = NULL;
   TRY(memory_new(&sizes, (size_t)d->ranks, sizeof *sizes, "sizes of the ranks' data"));
+  activity_wait("gather to rank 0");
   status s = mpi_status(MPI_Allgather(&size, 1, MPI_UINT64_T, sizes, 1, MPI_UINT64_T, mpi_comm(d)), "MPI_Allgather");
   uint64_t sum = 0, wanted = all_bytes;
   for (int r = 0; r < d->ranks; r++) {
@@ -405,11 +424,12 @@ status dist_collect(const dist *d, const void *mine, size_t bytes, void *all, si
   if (s == STATUS_OK) {
     s = mpi_status(MPI_Bcast(&wanted, 1, MPI_UINT64_T, 0, mpi_comm(d)), "MPI_Bcast");
   }
+  activity_waited();
   if (s == STATUS_OK && sum != wanted) {
     s = status_set(STATUS_FAILURE, __FILE__, __LINE__, "%llu bytes were expected of %d ranks, there are %llu",
                    (unsigned long long)wanted, d->ranks, (unsigned long long)sum);
   }
-  messages m = {.comm = mpi_comm(d), .chunk = MPI_CHUNK_BYTES};
+  messages m = {.comm = mpi_comm(d), .chunk = MPI_CHUNK_BYTES, .what = "gather to rank 0"};
   if (s == STATUS_OK && d->rank != 0) {
     s = messages_send(&m, 0, mine, (int64_t)size);
   } else if (s == STATUS_OK) {
@@ -440,15 +460,15 @@ status dist_alike(const dist *d, const char *what, const char *text, const char 
   }
   snprintf(first, sizeof first, "%s", text);
   snprintf(other, sizeof other, "%s", text);
-  TRY_MPI(MPI_Bcast(first, sizeof first, MPI_CHAR, 0, mpi_comm(d)));
-  TRY_MPI(MPI_Bcast(other, sizeof other, MPI_CHAR, differs, mpi_comm(d)));
+  TRY_COLLECTIVE("comparison of ranks", MPI_Bcast(first, sizeof first, MPI_CHAR, 0, mpi_comm(d)));
+  TRY_COLLECTIVE("comparison of ranks", MPI_Bcast(other, sizeof other, MPI_CHAR, differs, mpi_comm(d)));
   USER_ERROR("%s differs between ranks: rank 0 has %s, rank %d on %s has %s; %s", what, first, differs, host, other,
              advice);
 }
 
 status dist_barrier(const dist *d) {
   if (d->ranks > 1) {
-    TRY_MPI(MPI_Barrier(world));
+    TRY_COLLECTIVE("barrier", MPI_Barrier(world));
   }
   return STATUS_OK;
 }

@@ -53,6 +53,9 @@ status dist_broadcast(const dist *d, void **data, size_t *bytes);
 /* Every rank gives `count` doubles, rank 0 gets (ranks, count). `all` is unused elsewhere. */
 status dist_gather(const dist *d, const double *mine, int count, double *all);
 
+/* The same, and all ranks get it. */
+status dist_all_gather(const dist *d, const double *mine, int count, double *all);
+
 /* A user error on all ranks when `text` differs between ranks; it names `what`, the first rank that differs from rank 0
  * and its host. */
 status dist_same(const dist *d, const char *what, const char *text);

@@ -47,7 +47,7 @@ status messages_test(messages *m, bool *done) {
 status messages_wait(messages *m) {
   size_t n = m->count;
   m->count = 0;
-  TRY_MPI(MPI_Waitall((int)n, m->requests, MPI_STATUSES_IGNORE));
+  TRY_COLLECTIVE(m->what != NULL ? m->what : "messages", MPI_Waitall((int)n, m->requests, MPI_STATUSES_IGNORE));
   return STATUS_OK;
 }
 

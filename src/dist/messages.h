@@ -15,6 +15,7 @@
 typedef struct {
   MPI_Comm comm;
   int64_t chunk; /* bytes of a message */
+  const char *what; /* a string literal: what they are, while somebody waits for them; NULL: messages */
   MPI_Request *requests;
   size_t count, capacity;
 } messages;

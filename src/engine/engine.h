@@ -23,6 +23,7 @@
 
 #include "base/status.h"
 #include "engine/loss_scale.h"
+#include "engine/spikes.h"
 
 typedef enum { DTYPE_F32, DTYPE_F64, DTYPE_BF16, DTYPE_F16 } dtype;
 
@@ -51,9 +52,12 @@ typedef struct {
   double grad_norm;  /* of the mean gradient, before clipping */
   double grad_scale; /* what AdamW multiplies the summed gradient with: clip factor / (n · loss_scale) */
   double loss;       /* mean over the step's micro-batches */
-  int64_t skip;      /* 1: loss or norm is not finite, the update is not applied */
+  int64_t skip;      /* 1: loss or norm is not finite, or the step is a spike to be skipped: the update is not applied */
   double loss_scale; /* that the step's gradient was multiplied with */
   loss_scaling next; /* what the engine keeps from here on */
+  int64_t spike;     /* 1: loss and norm are finite, and one of them is a spike */
+  double loss_zscore, norm_zscore; /* deviations above the mean; 0 while there is too little to compare with */
+  spike_watch spikes;              /* what the engine keeps from here on */
 } step_result;
 
 /* Dropout with inverted scaling. The mask of element e of sequence s at site k is a function of (seed, s, k, e) alone: philox(seed,
@@ -355,6 +359,8 @@ typedef struct {
   status (*fill_zero)(engine *e, stream_id s, void *p, size_t bytes);
   /* The loss scale that the engine keeps from now on; before the first call it is fixed at 1. */
   status (*set_loss_scale)(engine *e, const loss_scaling *s);
+  /* The watch for spikes that the engine keeps from now on; before the first call it is off. */
+  status (*set_spike_watch)(engine *e, const spike_watch *w);
   /* Between two calls of finish_norm a loss_scale of 0 means the same scale each time. */
   status (*set_step)(engine *e, const step_state *state);
   status (*get_result)(engine *e, step_result *result); /* of the last finish_norm; waits for it, not for what was issued since */
@@ -386,7 +392,7 @@ typedef struct {
   /* squares[i · stride] = fp64 sum of g² over leaf i. */
   status (*leaf_squares)(engine *e, const void *grad, int64_t leaf, int64_t n_leaves, double *squares, int64_t stride);
   /* Sums squares and losses in index order in fp64; undoes the loss scale, then decides clipping and skipping; fills
-   * the engine's step_result; adapts the loss scale that the engine keeps. grad_clip 0: off. */
+   * the engine's step_result; adapts the loss scale and the watch for spikes that the engine keeps. grad_clip 0: off. */
   status (*finish_norm)(engine *e, const double *squares, int64_t n_squares, const double *losses, int64_t n_losses, double grad_clip);
   status (*adamw)(engine *e, const adamw_args *a);
 } engine_ops;

@@ -12,6 +12,7 @@
 #include "train/setup.h"
 #include "watch/stop.h"
 #include "watch/terminal.h"
+#include "watch/watchdog.h"
 
 static void introduce(const training *t) {
   const console_run r = {.c = t->c,
@@ -76,12 +77,15 @@ int main(int argc, char **argv) {
   }
   terminal_give_back();
   if (s != STATUS_OK) { /* other ranks may wait for this one: tell them before anything that could wait for them */
+    watch_ending();
     mark_failure(&t, s);
     dist_end(&d, s);
+    watch_stop();
     training_close(&t);
     return s;
   }
   training_close(&t);
   dist_end(&d, s);
+  watch_stop(); /* last: a rank can hang on its way out too */
   return s;
 }

@@ -261,6 +261,26 @@ void metrics_event(metrics *m, int64_t step, const char *event, const metrics_nu
   json_add(m, o);
 }
 
+static void add_milliseconds(cJSON *object, const char *name, const double *values, int n) {
+  cJSON *array = cJSON_AddArrayToObject(object, name);
+  for (int i = 0; i < n; i++) {
+    cJSON_AddItemToArray(array, cJSON_CreateNumber(round(values[i] * 1000) / 1000));
+  }
+}
+
+void metrics_of_ranks(metrics *m, int64_t step, const metrics_ranks *r) {
+  cJSON *o = cJSON_CreateObject();
+  cJSON_AddStringToObject(o, "event", "ranks");
+  cJSON_AddNumberToObject(o, "step", (double)step);
+  add_milliseconds(o, "busy_ms", r->busy_ms, r->ranks);
+  add_milliseconds(o, "waiting_ms", r->waiting_ms, r->ranks);
+  add_exact(o, "busy_ms_min", r->least);
+  add_exact(o, "busy_ms_median", r->median);
+  add_exact(o, "busy_ms_max", r->most);
+  cJSON_AddNumberToObject(o, "slowest", r->slowest);
+  json_add(m, o);
+}
+
 void metrics_sync(metrics *m) {
   append_file_sync(&m->json);
   append_file_sync(&m->csv);

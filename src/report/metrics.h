@@ -21,7 +21,7 @@ typedef struct {
   double step_ms;
   int64_t tokens;                              /* consumed since the run began */
   double epoch;                                /* passes over the training store since the run began */
-  bool skipped;                                /* loss or norm was not finite: the weights did not change */
+  bool skipped;                                /* the weights did not change: loss or norm was not finite, or a spike */
   double val_loss, val_ppl, val_bits_per_byte; /* NaN: not evaluated after this step */
   double loss_scale;                           /* that the step was computed with; NaN but in fp16 runs */
 } metrics_row;
@@ -37,8 +37,8 @@ void metrics_close(metrics *m);
  * does not end for it. */
 void metrics_step(metrics *m, const metrics_row *row);
 
-/* An event: "start", "evaluation", "save", "skip", "loss_scale", "stop", "warning". `numbers` are n (name, value)
- * pairs; NULL and 0 when there are none. */
+/* An event: "start", "evaluation", "save", "skip", "loss_scale", "ranks", "straggler", "spike", "rollback", "stop",
+ * "warning". `numbers` are n (name, value) pairs; NULL and 0 when there are none. */
 typedef struct {
   const char *name;
   double value;
@@ -46,6 +46,18 @@ typedef struct {
 
 void metrics_event(metrics *m, int64_t step, const char *event, const metrics_number *numbers, int n,
                    const char *format, ...) __attribute__((format(printf, 6, 7)));
+
+/* How long the ranks took. An event "ranks" has arrays "busy_ms" and "waiting_ms" by rank, and "busy_ms_min",
+ * "busy_ms_median", "busy_ms_max", "slowest". */
+typedef struct {
+  int ranks;
+  const double *busy_ms,
+      *waiting_ms;            /* (ranks) of a step: computing; in exchanges, for other ranks or for the network */
+  double least, median, most; /* of busy_ms */
+  int slowest;                /* rank */
+} metrics_ranks;
+
+void metrics_of_ranks(metrics *m, int64_t step, const metrics_ranks *r);
 
 /* Everything written so far is on the disk afterwards; called before a checkpoint is named. */
 void metrics_sync(metrics *m);

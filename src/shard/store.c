@@ -3,6 +3,7 @@
 #include <omp.h>
 #include <stdlib.h>
 
+#include "base/activity.h"
 #include "base/memory.h"
 #include "shard/gradients.h"
 #include "shard/keeper.h"
@@ -41,6 +42,7 @@ static status check_trains(const store *s) {
 static status gather(weight_source *source, int unit_index, int direction, unit_weights *out) {
   store *s = (store *)source;
   TRY(check_unit(&s->base, unit_index));
+  activity_tick(); /* a pass goes on from unit to unit */
   return keeper_gather(s->k, unit_index, direction, out);
 }
 
@@ -227,6 +229,7 @@ static status initialise_all(store *s, uint64_t seed) {
   TRY(memory_new(&values, INITIAL_CHUNK, sizeof *values, "initial weights"));
   status result = STATUS_OK;
   for (int u = 0; u < s->base.m->n_units && result == STATUS_OK; u++) {
+    activity_tick();
     result = initialise(s, u, seed, values);
   }
   free(values);

@@ -4,16 +4,22 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/activity.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/phase.h"
 #include "report/console.h"
 #include "train/memory.h"
 #include "train/saves.h"
+#include "train/spike.h"
 #include "train/step.h"
+#include "train/stragglers.h"
 #include "watch/stop.h"
 
-enum { SKIPS_IN_A_ROW = 100 }; /* a run whose loss has left the finite numbers for so long will not come back */
+enum {
+  SKIPS_IN_A_ROW = 100,   /* a run whose loss has left the finite numbers for so long will not come back */
+  ROLLBACKS_IN_A_ROW = 5, /* to one checkpoint: then it isn't the data */
+};
 
 /* Why ranks stop; the largest one that a rank has is agreed on. A signal is STOP_SIGNAL + its number. */
 enum { GO_ON, STOP_TIME, STOP_SIGNAL };
@@ -28,6 +34,9 @@ typedef struct {
   double shown;                   /* when the bar was last drawn */
   double loss;                    /* of the last reported step */
   int64_t skips;                  /* in a row */
+  int64_t rollbacks;              /* in a row to the same checkpoint, */
+  int64_t rolled_to;              /* that of this step */
+  stragglers ranks;
   saves saves;
 } loop;
 
@@ -100,7 +109,7 @@ static status give_up(const loop *l, const step_outcome *o) {
 /* A step that is skipped while the loss scale still falls is no sign of a lost run. */
 static status check_skip(loop *l, const step_outcome *o) {
   report_loss_scale(l, o);
-  if (!o->skipped) {
+  if (!o->skipped || o->spike) {
     l->skips = 0;
     return STATUS_OK;
   }
@@ -126,6 +135,7 @@ static status report(loop *l, const step_outcome *o, const evaluation_result *va
   l->interval_busy += o->seconds;
   l->interval_steps++;
   l->loss = o->loss;
+  stragglers_count(&l->ranks, o->seconds - o->waited, o->waited);
   bool fp16 = l->t->c->train.precision == PRECISION_FP16;
   const metrics_row row = {.step = o->step,
                            .loss = o->loss,
@@ -149,6 +159,9 @@ static status report(loop *l, const step_outcome *o, const evaluation_result *va
   if (row.step == l->t->first_step + 1) {
     memory_compare(l->t);
   }
+  if (!spike_rolls_back(l->t, o)) { /* otherwise roll_back says it */
+    spike_report(l->t, o);
+  }
   return check_skip(l, o);
 }
 
@@ -156,7 +169,9 @@ static status report(loop *l, const step_outcome *o, const evaluation_result *va
 
 static status evaluate(loop *l, evaluation_result *val) {
   training *t = l->t;
+  activity_enter(PHASE_EVALUATION);
   TRY(evaluation_run(t->eval, val, console_evaluating));
+  activity_enter(PHASE_BETWEEN);
   t->state.val_loss = val->loss;
   saves_judge(t);
   return STATUS_OK;
@@ -183,7 +198,7 @@ static void report_evaluation(loop *l, const evaluation_result *val) {
 
 /* The loop. */
 
-static status agree_on_stop(const loop *l, int64_t *stop) {
+static status agree_on_stop(loop *l, int64_t *stop) {
   double limit = 60 * l->t->c->run.max_minutes;
   int64_t mine = GO_ON;
   if (stop_requested() != 0) {
@@ -191,7 +206,42 @@ static status agree_on_stop(const loop *l, int64_t *stop) {
   } else if (limit > 0 && clock_seconds() - l->started >= limit) {
     mine = STOP_TIME;
   }
-  return dist_max(l->t->d, mine, stop);
+  return stragglers_agree(&l->ranks, mine, stop);
+}
+
+/* `wait`: until it is written; that of the run's last checkpoint is waited for anyway. */
+static status save(loop *l, bool last, bool wait) {
+  activity_enter(PHASE_SAVE);
+  TRY_PHASE("save", saves_start(&l->saves, last));
+  if (wait) {
+    TRY(saves_wait(&l->saves));
+  }
+  activity_enter(PHASE_BETWEEN);
+  return STATUS_OK;
+}
+
+/* After a step whose result is a spike that sends the run back. That is saved at once, so that a run that is stopped
+ * now does not read the data again. */
+static status roll_back(loop *l, const step_outcome *o, bool *done) {
+  training *t = l->t;
+  activity_enter(PHASE_RETURN);
+  TRY(saves_wait(&l->saves)); /* it may be the one to go back to */
+  TRY(spike_roll_back(t, o, done));
+  activity_enter(PHASE_BETWEEN);
+  if (!*done) {
+    spike_report(t, o);
+    return STATUS_OK;
+  }
+  l->rollbacks = t->state.step == l->rolled_to ? l->rollbacks + 1 : 1;
+  l->rolled_to = t->state.step;
+  if (l->rollbacks > ROLLBACKS_IN_A_ROW) {
+    FAIL(
+        "the run has spiked %lld times in a row after step %lld, each time on other data; lower train.lr (%g) and "
+        "continue from an earlier checkpoint in '%s', in another run.dir, with run.resume = its path, or raise "
+        "watch.spike_zscore (%g)",
+        (long long)l->rollbacks, (long long)l->rolled_to, t->c->train.lr, t->checkpoints, t->c->watch.spike_zscore);
+  }
+  return save(l, false, true);
 }
 
 /* One step and what is due after it. */
@@ -200,11 +250,23 @@ static status advance(loop *l, int64_t *stop) {
   const config *c = t->c;
   step_outcome outcome;
   TRY(train_step(t, &outcome));
-  TRY(report(l, &outcome, NULL));
+  bool back = false;
+  if (spike_rolls_back(t, &outcome)) {
+    TRY(roll_back(l, &outcome, &back));
+  }
+  if (!back) {
+    TRY(report(l, &outcome, NULL));
+  }
   TRY(saves_advance(&l->saves));
   TRY(agree_on_stop(l, stop));
+  if (back) {
+    return STATUS_OK;
+  }
 
   int64_t step = t->state.step;
+  if (due(step, c->log.interval)) {
+    stragglers_report(&l->ranks, t->metrics, step, clock_seconds());
+  }
   bool last = step == training_steps(t);
   bool evaluating = t->eval != NULL && (due(step, c->eval.interval) || last);
   bool saving = due(step, c->checkpoint.interval) || last || *stop != GO_ON;
@@ -214,6 +276,12 @@ static status advance(loop *l, int64_t *stop) {
   }
   evaluation_result val;
   TRY(train_collect(t, &outcome));
+  if (spike_rolls_back(t, &outcome)) {
+    TRY(roll_back(l, &outcome, &back));
+    if (back) {
+      return STATUS_OK;
+    }
+  }
   if (evaluating) {
     TRY_PHASE("evaluate", evaluate(l, &val));
   }
@@ -223,7 +291,7 @@ static status advance(loop *l, int64_t *stop) {
   }
   bool best = evaluating && t->state.best_step == step;
   if (saving || best) {
-    TRY_PHASE("save", saves_start(&l->saves, last || *stop != GO_ON));
+    TRY(save(l, last || *stop != GO_ON, false));
   }
   return STATUS_OK;
 }
@@ -294,10 +362,16 @@ status train_loop(training *t, double started) {
     report_start(t);
   }
   int64_t stop = GO_ON;
-  TRY(agree_on_stop(&l, &stop));
-  while (stop == GO_ON && t->state.step < training_steps(t)) {
-    TRY(advance(&l, &stop));
+  status s = stragglers_init(&l.ranks, t->d);
+  if (s == STATUS_OK) {
+    s = agree_on_stop(&l, &stop);
   }
+  while (s == STATUS_OK && stop == GO_ON && t->state.step < training_steps(t)) {
+    s = advance(&l, &stop);
+  }
+  stragglers_free(&l.ranks);
+  TRY(s);
+  activity_enter(PHASE_END);
   summarize(&l, stop);
   return dist_agree(t->d, mark_end(&l, stop));
 }

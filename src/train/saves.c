@@ -75,6 +75,10 @@ status saves_advance(saves *s) {
   return look(s, false, false, false);
 }
 
+status saves_wait(saves *s) {
+  return look(s, true, false, false);
+}
+
 status saves_start(saves *s, bool last) {
   training *t = s->t;
   int64_t busy = checkpoint_writer_busy(t->writer);

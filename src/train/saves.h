@@ -26,4 +26,7 @@ status saves_start(saves *s, bool last);
 /* Between steps: moves the checkpoint under way on, and hears whether it is written. */
 status saves_advance(saves *s);
 
+/* Until none is under way. */
+status saves_wait(saves *s);
+
 #endif

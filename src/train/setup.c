@@ -5,18 +5,21 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/activity.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "dist/transport.h"
 #include "engine/select.h"
 #include "optim/loss_scale.h"
+#include "optim/spikes.h"
 #include "report/version.h"
 #include "train/memory.h"
 #include "train/micro_batch.h"
 #include "train/plans.h"
 #include "train/resume.h"
 #include "train/strategy.h"
+#include "watch/watchdog.h"
 
 /* Config. */
 
@@ -205,6 +208,11 @@ status training_open(training *t, const train_request *request, const dist *d) {
   TRY(dist_agree(d, read_config(t)));
   TRY(dist_same(d, "the version of psann_train", version_text()));
   TRY(compare_configs(t));
+  if (!request->plan_only) {
+    activity_hold_from_environment(d->rank);
+    TRY(watch_start(d, (double)t->c->watch.timeout_s));
+  }
+  activity_enter(PHASE_START);
   TRY(dist_first_of_host(d, open_stores, t));
   TRY(compare_stores(t));
   TRY(resume_find(t));
@@ -242,11 +250,16 @@ static status allocate(training *t) {
   return STATUS_OK;
 }
 
-/* From here on the engine keeps it; the state has what a checkpoint needs. */
-static status start_loss_scale(training *t) {
+/* From here on the engine keeps loss scale and watch for spikes; the state has what a checkpoint needs. */
+status training_set_engine_state(training *t) {
   loss_scaling s = loss_scaling_resumed(t->c, t->state.loss_scale, t->state.good_steps);
   t->state.loss_scale = s.scale;
   t->state.good_steps = s.good_steps;
+  const run_state *r = &t->state;
+  spike_watch w = spike_watch_resumed(
+      t->c, r->spike_count, (spike_statistic){r->spike_loss_level, r->spike_loss_mean, r->spike_loss_variance},
+      (spike_statistic){r->spike_norm_level, r->spike_norm_mean, r->spike_norm_variance});
+  TRY(t->e->ops->set_spike_watch(t->e, &w));
   return t->e->ops->set_loss_scale(t->e, &s);
 }
 
@@ -287,6 +300,7 @@ static status open_files(training *t) {
 
 status training_connect(training *t, const engine_limits *limits) {
   TRY(dist_agree(t->d, groups_create(t->d, t->shard_ranks, t->c->parallel.transport, t->e, &t->groups)));
+  watch_exchange(t->groups.in_shard, t->groups.in_replicas);
   if (t->d->ranks > 1 && t->c->parallel.transport == TRANSPORT_NCCL) {
     memory_measured(t, memory_rows[MEMORY_NCCL]);
   }
@@ -340,7 +354,7 @@ status training_start(training *t) {
   TRY(training_allocate(t));
   TRY(resume_load(t));
   adopt_plans(t);
-  TRY(dist_agree(t->d, start_loss_scale(t)));
+  TRY(dist_agree(t->d, training_set_engine_state(t)));
   TRY(dist_agree(t->d, open_files(t)));
   return make_writer(t);
 }
@@ -368,6 +382,7 @@ void training_close(training *t) {
   host_batch_free(&t->host);
   model_run_free(t->pass);
   weight_store_destroy(t->w);
+  watch_exchange(NULL, NULL);
   groups_destroy(&t->groups);
   model_free(t->m);
   if (t->e != NULL) {

@@ -41,8 +41,11 @@ typedef struct {
   int64_t step; /* 0: nothing to report */
   double loss, grad_norm, lr;
   bool skipped;
+  bool spike;                         /* loss or norm lies far above the steps before */
+  double loss_zscore, norm_zscore;    /* how far, in deviations */
   double loss_scale, next_loss_scale; /* of this step, and what it left to the next */
-  double seconds;            /* of this step */
+  double seconds;                     /* of this step, */
+  double waited;                      /* of them in exchanges and for other ranks */
   int64_t tokens, sequences; /* consumed up to and with it */
 } step_outcome;
 
@@ -81,7 +84,8 @@ typedef struct {
   char *resumed_from;   /* path, rank 0; NULL: a fresh start */
   int64_t first_step;   /* steps that were done when this launch began */
   step_outcome pending; /* issued, its result not yet read; step 0: none */
-  double counted;       /* clock: up to here time belongs to steps whose result was read */
+  double counted;       /* clock: up to here time belongs to steps whose result was read; */
+  double counted_waits; /* the same of activity_waiting_seconds() */
   memory_gauge gauge;   /* of this rank */
   metrics *metrics;     /* rank 0 */
   /* Rank 0; NULL: log.tensorboard is off, or no file could be made. */
@@ -122,6 +126,9 @@ status training_check_memory(training *t);
 
 /* Weights, buffers, the checkpoint's state, and the run folder's files. */
 status training_start(training *t);
+
+/* What t->state says of loss scale and spikes becomes the engine's, within the bounds of the config. */
+status training_set_engine_state(training *t);
 
 /* system.json of the run folder; on rank 0. */
 status training_write_system(const training *t);

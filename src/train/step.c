@@ -1,5 +1,6 @@
 #include "train/step.h"
 
+#include "base/activity.h"
 #include "base/clock.h"
 #include "base/phase.h"
 
@@ -27,16 +28,20 @@ status train_step(training *t, step_outcome *previous) {
   const model_batch batch = {.tokens = t->tokens, .labels = t->labels, .order = t->rows};
   if (t->pending.step == 0) {
     t->counted = clock_seconds();
+    t->counted_waits = activity_waiting_seconds();
   }
   if (t->e->host_memory) { /* it is there already, and the step's time ends here */
     TRY(train_collect(t, previous));
   }
+  activity_step(t->state.step + 1);
   double lr = schedule_lr(&t->rate, t->state.step + 1);
   int64_t local = ops->local_micro_batches(t->w);
 
   for (int64_t j = 0; j < local; j++) {
     int64_t first = t->state.sequences + ops->micro_batch(t->w, j) * t->host.B;
+    activity_enter(PHASE_LOAD);
     TRY_PHASE("load", load_batch(t, first));
+    activity_enter(PHASE_PASS);
     TRY(set_step(t, first, lr));
     TRY(ops->begin_micro_batch(t->w, j));
     TRY(model_train(t->pass, &t->w->source, &batch, &t->losses[j]));
@@ -44,8 +49,10 @@ status train_step(training *t, step_outcome *previous) {
   if (!t->e->host_memory) { /* late, so that the device has the passes above to go on with */
     TRY(train_collect(t, previous));
   }
+  activity_enter(PHASE_UPDATE);
   TRY(set_step(t, t->state.sequences, lr)); /* the count of updates is known only now */
   TRY_PHASE("update", ops->finish(t->w, t->losses, &t->update));
+  activity_enter(PHASE_BETWEEN);
 
   t->state.step++;
   t->state.sequences += training_batch(t);
@@ -55,16 +62,46 @@ status train_step(training *t, step_outcome *previous) {
   return STATUS_OK;
 }
 
+/* A device's result may wait for exchanges, and so for other ranks; on the CPU it is there. */
+static status get_result(training *t, step_result *r) {
+  bool waits = !t->e->host_memory && t->d->ranks > 1;
+  if (waits) {
+    activity_wait("the step on the device");
+  }
+  status s = t->e->ops->get_result(t->e, r);
+  if (waits) {
+    activity_waited();
+  }
+  return s;
+}
+
+/* What the step that was just read spent in exchanges. Where the device waits and not the host, it has measured that.
+ */
+static double waited(training *t) {
+  double before = t->counted_waits, stalled = 0;
+  bool measured = false;
+  t->counted_waits = activity_waiting_seconds();
+  collectives *const all[] = {t->groups.in_shard, t->groups.in_replicas};
+  for (int i = 0; i < 2; i++) {
+    if (all[i] != NULL && all[i]->ops->stalled != NULL) {
+      stalled += all[i]->ops->stalled(all[i]);
+      measured = true;
+    }
+  }
+  return measured ? stalled : t->counted_waits - before;
+}
+
 status train_collect(training *t, step_outcome *outcome) {
   *outcome = (step_outcome){0};
   if (t->pending.step == 0) {
     return STATUS_OK;
   }
   step_result r;
-  TRY(t->e->ops->get_result(t->e, &r));
+  TRY(get_result(t, &r));
   double now = clock_seconds();
   *outcome = t->pending;
   outcome->seconds = now - t->counted;
+  outcome->waited = waited(t);
   t->counted = now;
   outcome->loss = r.loss;
   outcome->grad_norm = r.grad_norm;
@@ -72,6 +109,16 @@ status train_collect(training *t, step_outcome *outcome) {
   outcome->loss_scale = r.loss_scale;
   outcome->next_loss_scale = t->state.loss_scale = r.next.scale;
   t->state.good_steps = r.next.good_steps;
+  outcome->spike = r.spike != 0;
+  outcome->loss_zscore = r.loss_zscore;
+  outcome->norm_zscore = r.norm_zscore;
+  t->state.spike_count = r.spikes.count;
+  t->state.spike_loss_level = r.spikes.loss.level;
+  t->state.spike_loss_mean = r.spikes.loss.mean;
+  t->state.spike_loss_variance = r.spikes.loss.variance;
+  t->state.spike_norm_level = r.spikes.norm.level;
+  t->state.spike_norm_mean = r.spikes.norm.mean;
+  t->state.spike_norm_variance = r.spikes.norm.variance;
   t->pending = (step_outcome){0};
   if (!outcome->skipped) {
     t->state.updates++;

@@ -14,7 +14,7 @@ enum { STOP_EXIT_CODE = 130 }; /* of a second SIGINT: 128 + SIGINT, as shells ha
  * is acknowledged on standard error at once (rank 0's task). */
 status stop_install(bool announce);
 
-/* The signal that asked, or 0. Ranks agree on it with dist_max. */
+/* The signal that asked, or 0. Ranks agree on it after every step. */
 int stop_requested(void);
 
 #endif

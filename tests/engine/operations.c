@@ -637,6 +637,26 @@ static status finish(trial *t, const op_case *c, step_result *r) {
   return t->e->ops->get_result(t->e, r);
 }
 
+/* The same numbers again, a unit above the level of the loss and at that of the norm. */
+static status run_spike(trial *t, const op_case *c, const step_result *plain) {
+  spike_watch w = {.loss = {.level = plain->loss - 1, .variance = 0.01},
+                   .norm = {.level = plain->grad_norm, .variance = 0.01},
+                   .count = 8,
+                   .window = 8,
+                   .zscore = 6,
+                   .skip = 1};
+  step_result r;
+  TRY(t->e->ops->set_spike_watch(t->e, &w));
+  TRY(finish(t, c, &r));
+  const double decided[] = {(double)r.spike, (double)r.skip, (double)r.spikes.count};
+  noted(t, "spike", decided, 3, (rounding){.exact = true});
+  if (!c->infinite) {
+    const double memory[] = {r.loss_zscore, r.spikes.loss.mean, r.spikes.loss.variance, r.spikes.norm.variance};
+    noted(t, "spike's memory", memory, 4, (rounding){.wide = true});
+  }
+  return t->e->ops->set_spike_watch(t->e, &(spike_watch){.window = 0});
+}
+
 static status run_finish_norm(trial *t, const op_case *c) {
   step_result r;
   TRY(finish(t, c, &r));
@@ -647,7 +667,7 @@ static status run_finish_norm(trial *t, const op_case *c) {
     noted(t, "grad_norm", &r.grad_norm, 1, (rounding){.wide = true});
     noted(t, "grad_scale", &r.grad_scale, 1, (rounding){.wide = true});
   }
-  return STATUS_OK;
+  return run_spike(t, c, &r);
 }
 
 /* Four runs with padding between and behind them; M elements of the unit from `first` on. */

@@ -97,6 +97,60 @@ static void test_loss_scale(void **state) {
   close_engine(e);
 }
 
+/* A falling, noisy loss with one step far off: the watch says so before the update, and the next step is none. */
+static void test_spikes(void **state) {
+  (void)state;
+  enum { STEPS = 60, BAD = 40 };
+  for (int skip = 0; skip <= 1; skip++) {
+    engine *e = small_engine(DTYPE_F32, 1);
+    const spike_watch w = {.window = 16, .zscore = 6, .skip = skip};
+    OK(e->ops->set_step(e, &(step_state){.step = 1, .loss_scale = 1, .micro_batches = 1}));
+    OK(e->ops->set_spike_watch(e, &w));
+    step_result r, before = {0};
+    for (int i = 0; i < STEPS; i++) {
+      double noise = sin(i * 7.7), loss = 5 - 0.04 * i + 0.1 * noise + (i == BAD ? 2 : 0), square = 4 + noise;
+      OK(e->ops->finish_norm(e, &square, 1, &loss, 1, 0));
+      OK(e->ops->get_result(e, &r));
+      assert_int_equal(r.spike, i == BAD);
+      assert_int_equal(r.skip, i == BAD && skip);
+      assert_true(fabs(r.norm_zscore) < 4 && (i != BAD ? fabs(r.loss_zscore) < 4 : r.loss_zscore > 10));
+      assert_int_equal(r.spikes.count, i + 1);
+      if (i == BAD) { /* it moves level and deviation by no more than the limit would */
+        assert_true(r.spikes.loss.level - before.spikes.loss.level < 2.0 / 16);
+        assert_true(r.spikes.loss.variance < 4 * before.spikes.loss.variance);
+      }
+      before = r;
+    }
+    double infinite = INFINITY, loss = 3;
+    OK(e->ops->finish_norm(e, &infinite, 1, &loss, 1, 0));
+    OK(e->ops->get_result(e, &r));
+    assert_true(r.skip == 1 && r.spike == 0); /* another matter, which leaves no trace */
+    assert_memory_equal(&r.spikes, &before.spikes, sizeof r.spikes);
+    close_engine(e);
+  }
+}
+
+/* A level that stays is accepted after a while; without a watch nothing is a spike. */
+static void test_new_level(void **state) {
+  (void)state;
+  engine *e = small_engine(DTYPE_F32, 1);
+  OK(e->ops->set_step(e, &(step_state){.step = 1, .loss_scale = 1, .micro_batches = 1}));
+  step_result r;
+  for (int watched = 0; watched <= 1; watched++) {
+    OK(e->ops->set_spike_watch(e, &(spike_watch){.window = watched ? 16 : 0, .zscore = 6, .skip = 1}));
+    int spikes = 0, last = -1;
+    for (int i = 0; i < 100; i++) {
+      double square = 1, loss = 1 + 0.1 * sin(i * 7.7) + (i >= 40 ? 3 : 0);
+      OK(e->ops->finish_norm(e, &square, 1, &loss, 1, 0));
+      OK(e->ops->get_result(e, &r));
+      spikes += (int)r.spike;
+      last = r.spike ? i : last;
+    }
+    assert_true(watched ? spikes >= 1 && last < 60 : spikes == 0 && r.spikes.count == 0);
+  }
+  close_engine(e);
+}
+
 enum { UNIT = 40000 };
 
 static const optim_run runs[] = {
@@ -314,6 +368,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_add_and_squares), cmocka_unit_test(test_finish_norm),
       cmocka_unit_test(test_loss_scale),      cmocka_unit_test(test_adamw),
+      cmocka_unit_test(test_spikes),          cmocka_unit_test(test_new_level),
       cmocka_unit_test(test_skipped_update),  cmocka_unit_test(test_mask_known_answer),
       cmocka_unit_test(test_mask_counters),   cmocka_unit_test(test_engine_itself),
   };

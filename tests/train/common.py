@@ -208,7 +208,7 @@ class TrainCase(unittest.TestCase):
 
 
 def processes_of(run):
-    """Process ids of the ranks that were started with run.dir= this folder on the command line."""
+    """Process ids of the ranks of psann_train (or of a test's program that trains) that were started with run.dir= this folder on the command line."""
     found = []
     for entry in pathlib.Path("/proc").iterdir():
         if not entry.name.isdigit():
@@ -217,6 +217,6 @@ def processes_of(run):
             words = (entry / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if words[0].endswith(b"psann_train") and any(w == b"run.dir=" + str(run).encode() for w in words):
+        if words[0].endswith((b"psann_train", b"noisy_run")) and any(w == b"run.dir=" + str(run).encode() for w in words):
             found.append(int(entry.name))
     return sorted(found)

@@ -23,6 +23,7 @@ typedef struct {
   step_state step;
   step_result result;
   loss_scaling scaling;
+  spike_watch spikes;
   unsigned char *scratch;
   size_t scratch_size;
   rope_table rope;
@@ -58,6 +59,7 @@ status cpu_synchronize(engine *e);
 status cpu_copy(engine *e, stream_id s, copy_direction d, void *to, const void *from, size_t bytes);
 status cpu_fill_zero(engine *e, stream_id s, void *p, size_t bytes);
 status cpu_set_loss_scale(engine *e, const loss_scaling *s);
+status cpu_set_spike_watch(engine *e, const spike_watch *w);
 status cpu_set_step(engine *e, const step_state *state);
 status cpu_get_result(engine *e, step_result *result);
 

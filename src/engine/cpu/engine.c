@@ -151,6 +151,11 @@ status cpu_set_loss_scale(engine *e, const loss_scaling *s) {
   return STATUS_OK;
 }
 
+status cpu_set_spike_watch(engine *e, const spike_watch *w) {
+  cpu_of(e)->spikes = *w;
+  return STATUS_OK;
+}
+
 status cpu_set_step(engine *e, const step_state *state) {
   cpu_engine *cpu = cpu_of(e);
   cpu->step = *state;

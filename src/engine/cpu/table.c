@@ -16,6 +16,7 @@ const engine_ops ENGINE_NAME(engine_cpu_ops) = {
     .copy = cpu_copy,
     .fill_zero = cpu_fill_zero,
     .set_loss_scale = cpu_set_loss_scale,
+    .set_spike_watch = cpu_set_spike_watch,
     .set_step = cpu_set_step,
     .get_result = cpu_get_result,
     .embed_forward = ENGINE_NAME(embed_forward),

@@ -55,13 +55,19 @@ status ENGINE_NAME(finish_norm)(engine *e, const double *squares, int64_t n_squa
   loss /= (double)n_losses;
   bool finite = isfinite(norm) && isfinite(loss);
   loss_scaling_after(&cpu->scaling, finite);
+  double loss_zscore = 0, norm_zscore = 0;
+  bool spike = finite && spike_watch_after(&cpu->spikes, loss, norm, &loss_zscore, &norm_zscore);
   cpu->result = (step_result){
       .grad_norm = norm,
       .grad_scale = clip * scale,
       .loss = loss,
-      .skip = !finite,
+      .skip = !finite || (spike && cpu->spikes.skip),
       .loss_scale = cpu->step.loss_scale,
       .next = cpu->scaling,
+      .spike = spike,
+      .loss_zscore = loss_zscore,
+      .norm_zscore = norm_zscore,
+      .spikes = cpu->spikes,
   };
   return STATUS_OK;
 }
