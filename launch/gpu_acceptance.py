@@ -4,6 +4,7 @@
     launch/gpu_acceptance.py list                          the stages, with their parts
     launch/gpu_acceptance.py STAGE…                        runs them; parts that went well before are passed by (--again: not)
     launch/gpu_acceptance.py --side-by-side STAGE STAGE    at the same time, each on a GPU of its own (stages that need one alone)
+    launch/gpu_acceptance.py --jobs 8 tests training       so many tests at once; what is timed or measured goes alone, afterwards
     launch/gpu_acceptance.py pack FILE.tar.xz              programs and GPU tests of the build, stripped, to be unpacked in the project's folder there
     launch/gpu_acceptance.py report                        report.md and logs.tar.gz from what was run
 
@@ -71,12 +72,16 @@ class Results:
                 print("    " + line[:240], flush=True)
 
 
+def parts_of(o, stage):
+    return [part for part in STAGES[stage](o) if not o.part or any(text in part.name for text in o.part)]
+
+
 def run_stage(o, stage, results, ends, environment=None):
     """Parts that did not go well."""
     bad = 0
     with results.lock:
         done = results.all["stages"].setdefault(stage, {})
-    parts = STAGES[stage](o)
+    parts = [part for part in parts_of(o, stage) if o.jobs == 1 or not part.together]
     todo = parts if o.again else to_run(parts, done)
     for part in parts:
         if part not in todo:
@@ -93,10 +98,30 @@ def run_stage(o, stage, results, ends, environment=None):
     return bad
 
 
+def run_together(o, results, ends):
+    """Of all stages what minds nothing beside it, --jobs at a time, tests of one GPU on all of them in turn."""
+    gpus = max(1, len(gpu_facts()))
+    todo = []
+    for stage in o.stages:
+        done = results.all["stages"].setdefault(stage, {})
+        parts = parts_of(o, stage)
+        todo += [(stage, part) for part in (parts if o.again else to_run(parts, done)) if part.together]
+
+    def run(job):
+        number, (stage, part) = job
+        left = ends - time.monotonic()
+        if left >= 20:
+            results.add(stage, part, do_part(o, stage, part, left, {"CUDA_VISIBLE_DEVICES": str(number % gpus)} if stage in ONE_GPU else None))
+    with concurrent.futures.ThreadPoolExecutor(o.jobs) as pool:
+        list(pool.map(run, enumerate(todo)))
+    return sum(results.all["stages"][stage].get(part.name, {}).get("state") not in ("ok", "skipped") for stage, part in todo)
+
+
 def run_stages(o, results):
     ends = time.monotonic() + o.budget
     if not o.side_by_side:
-        return sum(run_stage(o, stage, results, ends) for stage in o.stages)
+        bad = run_together(o, results, ends) if o.jobs > 1 else 0
+        return bad + sum(run_stage(o, stage, results, ends) for stage in o.stages)
     with concurrent.futures.ThreadPoolExecutor(len(o.stages)) as pool:
         running = [pool.submit(run_stage, o, stage, results, ends, {"CUDA_VISIBLE_DEVICES": str(gpu)}) for gpu, stage in enumerate(o.stages)]
         return sum(r.result() for r in running)
@@ -137,7 +162,7 @@ def check_stages(p, o):
 
 def list_parts(o, commands):
     for stage in o.stages:
-        for part in STAGES[stage](o):
+        for part in parts_of(o, stage):
             print(f"{stage:10} {part.name:28}" + (f" (cd {part.folder} && {shlex.join(part.command)})" if commands else ""))
     return 0
 
@@ -150,6 +175,9 @@ def main():
     p.add_argument("--collect", type=pathlib.Path, metavar="FOLDER", help="copies report.md, results.json and logs.tar.gz there at the end")
     p.add_argument("--budget", type=float, default=BUDGET, metavar="SECONDS", help=f"of this call ({BUDGET})")
     p.add_argument("--side-by-side", action="store_true", help="the stages at the same time, the first on GPU 0, the next on GPU 1, …")
+    p.add_argument("--jobs", type=int, default=1, metavar="N", help="tests at once (1)")
+    p.add_argument("--part", action="append", metavar="TEXT", help="only parts with TEXT in their names; may be given several times")
+    p.add_argument("--bench-steps", type=int, default=20, metavar="N", help="steps of psann_bench that are timed together (20)")
     p.add_argument("--again", action="store_true", help="also parts that went well before")
     p.add_argument("--dry-run", action="store_true")
     p.add_argument("--cpu", action="store_true", help="stand-ins on the CPU: a test of this script")
@@ -167,6 +195,8 @@ def main():
         return list_parts(o, commands=not listed)
     (o.out / "logs").mkdir(parents=True, exist_ok=True)
     results = Results(o.out)
+    if not report_only:
+        results.all["bench_steps"] = min(o.bench_steps, results.all.get("bench_steps", o.bench_steps))
     bad = 0 if report_only else run_stages(o, results)
     results.save()
     write_report(o, results.all, STAGES)

@@ -15,12 +15,13 @@ ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"} if
 
 class Part:
     """A command of a stage. `prepare` comes before it; `read` takes the finished part's log and gives what belongs into its result; `codes` end
-    the command well; `makes` is a file that later parts of the stage read. Either function may raise ValueError: the part has failed."""
+    the command well; `makes` is a file that later parts of the stage read. Either function may raise ValueError: the part has failed.
+    `together`: it minds nothing beside it on its GPU, being neither timed nor measured."""
 
-    def __init__(self, name, command, limit, folder=None, environment=None, prepare=None, read=None, codes=(0,), makes=None):
+    def __init__(self, name, command, limit, folder=None, environment=None, prepare=None, read=None, codes=(0,), makes=None, together=False):
         self.name, self.command, self.limit = name, [str(c) for c in command], limit
         self.folder, self.environment = folder or SOURCE, environment or {}
-        self.prepare, self.read, self.codes, self.makes = prepare, read, codes, makes
+        self.prepare, self.read, self.codes, self.makes, self.together = prepare, read, codes, makes, together
 
 
 def mpirun(ranks):

@@ -187,7 +187,7 @@ def report_text(results, stages):
     lines += table(["stage", "part", "result", "seconds"],
                    [[stage, name, part["state"], part["seconds"]] for stage in CHECKS for name, part in results["stages"].get(stage, {}).items()])
     lines += [*ten_lines(results), *bits_lines(results), *save_lines(results), "", "## Speed", "",
-              f"psann: median of three timings of 20 steps after 5, random tokens. PyTorch, recorded: {reference['machine']}. {reference['conditions']}",
+              f"psann: median of three timings of {results.get('bench_steps', 20)} steps after 5, random tokens. PyTorch, recorded: {reference['machine']}. {reference['conditions']}",
               "PyTorch, this run: `tests/speed/torch_rival_gpu.py`, the same model written here, on the same machine.", "", *speed_table(results), "",
               "## Two GPUs of twice one", "",
               "Each GPU alone is measured at the same time as the other: under their power limits no two are equally fast. "

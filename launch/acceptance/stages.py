@@ -1,6 +1,7 @@
 """The stages, but for those of sharded training: each gives its parts."""
 import json
 import os
+import re
 import shutil
 import sys
 
@@ -35,20 +36,30 @@ def in_gpu_suite(test):
 
 
 def tests(o):
-    if o.cpu:
-        return list(tests_of(o, lambda t: t["name"] in ("base phase", "train micro_batch")))
-    return list(tests_of(o, lambda t: in_gpu_suite(t) and t["name"] != "gpu training"))
+    found = list(tests_of(o, lambda t: t["name"] in ("base phase", "train micro_batch") if o.cpu else in_gpu_suite(t) and t["name"] != "gpu training"))
+    for part in found:
+        part.together = True
+    return found
+
+
+# They measure the memory of a GPU, which nobody else may then use.
+ALONE = ("test_the_memory_plan_agrees_with_the_device", "test_micro_batch_auto")
 
 
 def training(o):
-    return list(tests_of(o, lambda t: t["name"] == ("base digest" if o.cpu else "gpu training")))
+    """The tests of test_gpu_train.py, each a part of its own."""
+    whole = next(tests_of(o, lambda t: t["name"] == ("base digest" if o.cpu else "gpu training")))
+    if o.cpu:
+        return [whole]
+    names = re.findall(r"def (test_\w+)", (SOURCE / "tests" / "cuda" / "test_gpu_train.py").read_text())
+    return [Part(name[5:].replace("_", " "), [*whole.command, f"Gpu.{name}"], whole.limit, whole.folder, whole.environment, together=name not in ALONE) for name in names]
 
 
 def sanitizer(tool):
     def parts(o):
         if o.cpu:
             return [Part(tool, ["sh", "-c", "exit 77"], 10)]
-        return [Part(f"{tool} {run}", ["launch/gpu_sanitize.sh", "-b", o.build, "-t", tool, "-r", run], 500) for run in SANITIZED]
+        return [Part(f"{tool} {run}", ["launch/gpu_sanitize.sh", "-b", o.build, "-t", tool, "-r", run], 500, together=True) for run in SANITIZED]
     return parts
 
 
@@ -56,6 +67,8 @@ def bench_command(o, models, *options):
     if o.cpu:
         kept = [w for i, w in enumerate(options) if not {"--precision", "--micro-batch"} & {w, options[i - 1] if i else ""}]
         models, options = "cpu", (*kept, "--steps", 1, "--warmup", 1, "--repeat", 1)
+    if not o.cpu and "--steps" not in options:
+        options = (*options, "--steps", o.bench_steps)
     return [o.build / "src/programs/psann_bench", "throughput", "--models", models, *options]
 
 

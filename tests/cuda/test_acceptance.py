@@ -132,7 +132,7 @@ class Acceptance(unittest.TestCase):
 
     def test_a_model_that_does_not_fit(self):
         class Options:
-            cpu, build, out = False, self.folder, self.folder / "out"
+            cpu, build, out, bench_steps = False, self.folder, self.folder / "out", 20
         part = stages.bench(Options, "big", "7b", attempt=True)
         part.command = ["sh", "-c", 'mkdir -p "$1"; echo "$2" >"$1/throughput.json"; exit 1', "sh", str(Options.out / "bench/big"),
                         json.dumps({"results": [{"model": "7b", "error": "no room"}], "commit": "", "gemm_peak_tflops": 1, "copy_gb_s": 1, "machine": {}})]
@@ -175,6 +175,15 @@ class Acceptance(unittest.TestCase):
         done = subprocess.run([sys.executable, SCRIPT, "-b", BUILD, "--side-by-side", "speed", "large"], capture_output=True, text=True, timeout=60)
         self.assertEqual(done.returncode, 2)
         self.assertIn("stage large takes more than one GPU", done.stderr)
+
+    def test_tests_at_once(self):
+        self.run_script("--cpu", "--jobs", 4, "--part", "phase", "--part", "digest", "tests", "training")
+        self.assertEqual({s: list(parts_) for s, parts_ in self.results().items()}, {"tests": ["base phase"], "training": ["base digest"]})
+        self.assertEqual(self.run_script("--cpu", "--jobs", 4, "tests", "training").count(" ok "), 2)  # one that was left, one before
+        shutil.rmtree(self.folder / "out")
+        moved = self.folder / "build"
+        shutil.copytree(BUILD / "meson-info", moved / "meson-info")
+        self.assertIn("FAILED", self.run_script("--cpu", "--jobs", 2, "tests", code=1, build=moved))
 
     def test_unknown_stages(self):
         done = subprocess.run([sys.executable, SCRIPT, "-b", BUILD, "spede"], capture_output=True, text=True, timeout=60)

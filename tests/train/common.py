@@ -18,7 +18,9 @@ import unittest
 
 PROGRAMS = pathlib.Path(os.environ["PSANN_PROGRAMS"])
 SEED = int(os.environ.get("PSANN_TEST_SEED") or random.SystemRandom().randrange(1 << 31))
-ENVIRONMENT = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
+# Open MPI's processes share a folder by host and user, and one that ends removes it under another that starts.
+MPI_FOLDER = tempfile.TemporaryDirectory(prefix="mpi")
+ENVIRONMENT = dict(os.environ, OMPI_MCA_orte_tmpdir_base=MPI_FOLDER.name, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
                    OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", OMPI_MCA_rmaps_base_oversubscribe="1",
                    OMPI_MCA_hwloc_base_binding_policy="none", OMPI_MCA_mpi_yield_when_idle="1", PYTHONUNBUFFERED="1")
 
