@@ -11,6 +11,7 @@
 #include "check.h"
 #include "kernels.h"
 #include "split_gemm.h"
+#include "upload.h"
 
 enum {
   CANDIDATES = 48,
@@ -90,7 +91,7 @@ status gemm_create(size_t workspace_bytes, gemm_math math, gemm **out) {
     CUDA(cudaMalloc(&g->split_memory, g->split_bytes));
   }
   CUDA(cudaMalloc((void **)&g->constants, sizeof constants));
-  CUDA(cudaMemcpy(g->constants, constants, sizeof constants, cudaMemcpyHostToDevice));
+  TRY(cuda_upload(g->constants, constants, sizeof constants));
   CUDA(cudaEventCreate(&g->start));
   CUDA(cudaEventCreate(&g->stop));
   CUDA(cudaGetDevice(&device));

@@ -6,6 +6,7 @@
 
 #include "engine/cpu/positions.h"
 #include "engine_parts.h"
+#include "upload.h"
 
 static scratch_sizes scratch_of(const engine *e, const engine_limits *l) {
   size_t c = dtype_size(e->compute), f = sizeof(float);
@@ -100,9 +101,8 @@ static status upload_floats(cuda_engine *e, float **at, int64_t n, float (*value
   }
   cudaFree(*at);
   status s = cuda_alloc(&e->base, (size_t)n * sizeof *host, "frequencies", (void **)at);
-  if (s == STATUS_OK && cudaMemcpy(*at, host, (size_t)n * sizeof *host, cudaMemcpyHostToDevice) != cudaSuccess) {
-    s = status_set(STATUS_FAILURE, __FILE__, __LINE__,
-                   "the frequencies of the positions could not be copied to the GPU");
+  if (s == STATUS_OK) {
+    s = cuda_upload(*at, host, (size_t)n * sizeof *host);
   }
   free(host);
   return s;

@@ -3,6 +3,7 @@
 
 #include "base/memory.h"
 #include "engine_parts.h"
+#include "upload.h"
 
 static status cuda_add(engine *base, stream_id s, void *sum, const void *a, const void *b, int64_t n) {
   CUDA(launch_add(((cuda_engine *)base)->streams[s], sum, a, b, n));
@@ -42,8 +43,8 @@ static status device_runs(cuda_engine *e, const optim_run *runs, int64_t n, cons
   run_table *t = &e->tables[e->n_tables];
   t->host = runs;
   status s = cuda_alloc(&e->base, (size_t)n * sizeof *host, "optimizer's runs", (void **)&t->device);
-  if (s == STATUS_OK && cudaMemcpy(t->device, host, (size_t)n * sizeof *host, cudaMemcpyHostToDevice) != cudaSuccess) {
-    s = status_set(STATUS_FAILURE, __FILE__, __LINE__, "the optimizer's runs could not be copied to the GPU");
+  if (s == STATUS_OK) {
+    s = cuda_upload(t->device, host, (size_t)n * sizeof *host);
   }
   free(host);
   TRY(s);
