@@ -56,7 +56,9 @@ static status add_fields(run_data *r, const cJSON *line, double step, int first)
       item = cJSON_GetObjectItemCaseSensitive(line, run_fields[f].other);
     }
     if (cJSON_IsNumber(item) || cJSON_IsNull(item) || cJSON_IsBool(item)) {
-      double value = cJSON_IsNumber(item) ? item->valuedouble : cJSON_IsBool(item) ? cJSON_IsTrue(item) : NAN;
+      double value = cJSON_IsNumber(item) ? item->valuedouble
+                     : cJSON_IsBool(item) ? (double)cJSON_IsTrue(item)
+                                          : (double)NAN;
       TRY(series_add(&r->fields[f], step, value));
     }
   }

@@ -22,7 +22,7 @@ static curve made(size_t n, bool smooth) {
 /* Nothing is thinned, and without smoothing nothing is changed. */
 static void test_short_series(void **state) {
   for (int i = 0; i < 100; i++) {
-    values[i] = i % 10 == 3 ? NAN : i;
+    values[i] = i % 10 == 3 ? (double)NAN : i;
   }
   curve c = made(100, false);
   assert_int_equal(c.n, 100);
