@@ -96,7 +96,10 @@ def step(model, machine, strategy, ranks, accumulate=1, shard=None):
             t += 2 * across(machine, replicas, model.units[u] * GRAD / shard)
         if strategy == "ddp":
             t += exchange(machine, ranks, model.units[u] * GRAD)  # the sum goes to all
-        return q.exchange(t)
+        # The sums are kernels: what the parts' and the sum's bytes cost is taken from the products beside them.
+        sums = ((shard + 1) * model.units[u] / shard + (replicas > 1) * (replicas + 1) * model.units[u] / ranks) * GRAD / machine.copy
+        q.compute(sums)
+        return q.exchange(t + sums)
 
     def gather(u):
         return q.exchange(exchange(machine, shard, model.units[u] * COMPUTE))
