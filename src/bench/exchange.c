@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "dist/exchange_memory.h"
 #include "dist/groups.h"
 #include "dist/transport.h"
 #include "engine/select.h"
@@ -19,9 +20,8 @@
 static const char USAGE[] =
     "usage: mpirun -np N psann_bench exchange [option…]\n"
     "\n"
-    "Times the exchanges that training is made of, among all ranks: all_gather, all_to_all, and on two GPUs the sum of "
-    "a\n"
-    "pair. Bytes are those of the whole buffer.\n"
+    "Times the exchanges that training is made of, among all ranks: all_gather, all_to_all, and where NCCL adds for a\n"
+    "pair of GPUs (several hosts, or no copy engines) that sum. Bytes are those of the whole buffer.\n"
     "\n"
     "  --sizes LIST     MiB (1,16,64,256)\n"
     "  --device D       auto, cpu, cuda (auto)\n"
@@ -185,9 +185,8 @@ static status allocate(exchange *x, const exchange_job *job) {
     largest = job->mib[i] > largest ? job->mib[i] : largest;
   }
   size_t bytes = (size_t)largest * 1048576 + (size_t)x->d->ranks * sizeof(float); /* uneven slices */
-  TRY(x->e->ops->alloc(x->e, bytes, "a buffer", &x->buffer));
-  TRY(x->e->ops->alloc(x->e, bytes, "a buffer", &x->other));
-  return STATUS_OK;
+  TRY(exchange_alloc(x->g.in_shard, x->e, bytes, "a buffer", &x->buffer));
+  return exchange_alloc(x->g.in_shard, x->e, bytes, "a buffer", &x->other);
 }
 
 static status write_figures(const exchange *x, const char *path) {
@@ -226,11 +225,12 @@ status exchange_run(const exchange_job *job, const dist *d) {
   status s = run(&x, job, c);
   config_free(c);
   cJSON_Delete(x.results);
-  groups_destroy(&x.g);
-  if (x.e != NULL) {
-    x.e->ops->free(x.e, x.buffer);
-    x.e->ops->free(x.e, x.other);
-    x.e->ops->destroy(x.e);
+  if (s != STATUS_OK) {
+    return s; /* the program ends; to free anything could wait for an exchange that never ends */
   }
+  exchange_free(x.g.in_shard, x.e, x.buffer);
+  exchange_free(x.g.in_shard, x.e, x.other);
+  groups_destroy(&x.g);
+  x.e->ops->destroy(x.e);
   return s;
 }
