@@ -157,9 +157,8 @@ for tool in $tools; do
     if [ "$code" != 0 ] || [ "$errors" != 0 ]; then
       bad=1
       grep -E "Error|Invalid|hazard|Warning| at .*\+0x" "$log" | sort | uniq -c | sort -rn | head -n 12
-      case $errors in
-        0 | none*) tail -n 5 "$log" "$work/$run.$tool.out" ;;
-      esac
+      head -n 25 "$log"
+      tail -n 5 "$work/$run.$tool.out" # where it was then
     fi
   done
 done
