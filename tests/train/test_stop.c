@@ -48,6 +48,7 @@ static void test_nohup_stays(void **state) {
 }
 
 int main(void) {
+  signal(SIGHUP, SIG_DFL); /* the tests may have been started with nohup */
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_first_signal_asks),
                                      cmocka_unit_test(test_second_interrupt_ends_at_once),
                                      cmocka_unit_test(test_other_signals_ask_once), cmocka_unit_test(test_nohup_stays)};
