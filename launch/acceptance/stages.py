@@ -48,7 +48,9 @@ ALONE = ("test_the_memory_plan_agrees_with_the_device", "test_micro_batch_auto")
 
 def training(o):
     """The tests of test_gpu_train.py, each a part of its own."""
-    whole = next(tests_of(o, lambda t: t["name"] == ("base digest" if o.cpu else "gpu training")))
+    whole = next(tests_of(o, lambda t: t["name"] == ("base digest" if o.cpu else "gpu training")), None)
+    if whole is None:
+        raise SystemExit(f"gpu_acceptance: the build in {o.build} has no tests of the GPU engine; configure it with CUDA and -Dtests=enabled, or try the script itself with --cpu")
     if o.cpu:
         return [whole]
     names = re.findall(r"def (test_\w+)", (SOURCE / "tests" / "cuda" / "test_gpu_train.py").read_text())
