@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 
 # shellcheck disable=SC2086
 need_packages $psann_packages
-build_psann ""
+build_psann
 meson configure "$build" "-Dprefix=$prefix"
 meson install -C "$build"
 say "the programs are in $prefix/bin"

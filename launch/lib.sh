@@ -48,16 +48,17 @@ need_packages() {
     die "apt-get could not install$missing: see its messages above"
 }
 
-# Configures the build folder once, with a value for the option `tests` when one is given, and builds.
+# Configures the build folder with Meson's options that are given, and builds.
+# shellcheck disable=SC2120
 build_psann() {
   if command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ]; then
     launch/cuda_deps.sh
   fi
   say "building in $build"
   if [ ! -f "$build/build.ninja" ]; then
-    meson setup "$build" ${1:+"-Dtests=$1"}
-  elif [ -n "$1" ]; then
-    meson configure "$build" "-Dtests=$1"
+    meson setup "$build" "$@"
+  elif [ $# -gt 0 ]; then
+    meson configure "$build" "$@"
   fi
   ninja -C "$build"
 }
@@ -92,7 +93,8 @@ need_programs() {
   if [ ! -x "$build/src/programs/psann_bench" ]; then
     # shellcheck disable=SC2086
     need_packages $psann_packages
-    build_psann ""
+    # shellcheck disable=SC2119
+    build_psann
   fi
 }
 

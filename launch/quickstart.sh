@@ -18,7 +18,7 @@ limit=2.1 # bits per byte on the held-out books
 
 # shellcheck disable=SC2086
 need_packages $psann_packages bible-kjv
-build_psann ""
+build_psann
 programs=$build/src/programs
 
 if [ ! -d "$corpus" ]; then

@@ -13,7 +13,7 @@ cd "$(dirname "$0")/.."
 if [ ! -f "$build/build.ninja" ]; then
   # shellcheck disable=SC2086
   need_packages $psann_packages libcmocka-dev
-  build_psann enabled
+  build_psann -Dtests=enabled
 fi
 stamp=$(date -u +%Y%m%d_%H%M%S)
 out=$reports/tests/$stamp

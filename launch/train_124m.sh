@@ -39,7 +39,7 @@ done
 if [ ! -x "$programs/psann_train" ]; then
   # shellcheck disable=SC2086
   need_packages $psann_packages
-  build_psann ""
+  build_psann
 fi
 
 for store in "$train" "$val"; do

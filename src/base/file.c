@@ -327,7 +327,7 @@ static status lock_refused(int handle, const char *path, int error) {
   char holder[320] = {0};
   long pid = 0;
   char host[256] = "";
-  if (pread(handle, holder, sizeof holder - 1, 0) > 0 && sscanf(holder, "%ld %255s", &pid, host) == 2) {
+  if (pread(handle, holder, sizeof holder - 1, 0) > 0 && sscanf(holder, "%18ld %255s", &pid, host) == 2) {
     USER_ERROR("'%s' is locked by process %ld on %s; wait for it, stop it, or use another folder", path, pid, host);
   }
   USER_ERROR("'%s' is locked by another process; wait for it, stop it, or use another folder", path);

@@ -215,7 +215,7 @@ static status plan_session(session *s, throughput_job *job, const dist *d) {
   }
   int precisions = job->n_precisions > 0 ? job->n_precisions : 1;
   int strategies = job->n_strategies > 0 ? job->n_strategies : 1;
-  size_t most = (size_t)(2 * job->n_models * precisions * strategies);
+  size_t most = 2 * (size_t)job->n_models * (size_t)precisions * (size_t)strategies;
   TRY(memory_new(&s->list, most, sizeof *s->list, "list of measurements"));
   TRY(memory_new(&s->rows, most, sizeof *s->rows, "results"));
   for (int i = 0; i < job->n_models; i++) {

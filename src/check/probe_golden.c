@@ -21,10 +21,10 @@ static status read_whole(golden_file *f, const char *dataset) {
       return STATUS_OK;
     }
   }
-  double *values;
-  TRY(memory_new(&values, (size_t)count, sizeof *values, "the numbers of a parity case"));
+  void *values; /* of either kind */
+  TRY(memory_new(&values, (size_t)count, sizeof(double), "the numbers of a parity case"));
   if (golden_file_reals(f, dataset, count, values) != STATUS_OK) {
-    (void)!golden_file_integers(f, dataset, count, (int32_t *)values);
+    (void)!golden_file_integers(f, dataset, count, values);
   }
   free(values);
   return STATUS_OK;

@@ -40,8 +40,9 @@ status hdf_damaged(const char *file, int line, const char *path, const char *for
   va_start(arguments, format);
   vsnprintf(text, sizeof text, format, arguments);
   va_end(arguments);
-  return status_set(STATUS_USER_ERROR, file, line,
-                    "checkpoint %s is damaged: %s; use another checkpoint, or copy this one again", path, text);
+  status_set(STATUS_USER_ERROR, file, line,
+             "checkpoint %s is damaged: %s; use another checkpoint, or copy this one again", path, text);
+  return STATUS_USER_ERROR;
 }
 
 /* --- files --- */
@@ -287,7 +288,8 @@ status hdf_get_text(hid_t object, const char *path, const char *name, char **tex
     hdf_reason(reason);
     free(*text);
     *text = NULL;
-    result = hdf_damaged(__FILE__, __LINE__, path, "attribute %s can't be read (HDF5: %s)", name, reason);
+    hdf_damaged(__FILE__, __LINE__, path, "attribute %s can't be read (HDF5: %s)", name, reason);
+    result = STATUS_USER_ERROR;
   }
   H5Tclose(type);
   H5Aclose(attribute);

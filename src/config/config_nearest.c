@@ -81,17 +81,17 @@ static void list_keys(const char *section, char *text, size_t size) {
 }
 
 status config_unknown_section(const char *section, const char *origin) {
-  const char *best = NULL;
+  int best = -1;
   int best_edits = 0;
   for (int i = 0; i < config_n_keys; i++) {
     int edits = distance(section, config_keys[i].section);
-    if (edits <= far_from(section) && (best == NULL || edits < best_edits)) {
-      best = config_keys[i].section;
+    if (edits <= far_from(section) && (best < 0 || edits < best_edits)) {
+      best = i;
       best_edits = edits;
     }
   }
-  if (best != NULL) {
-    USER_ERROR("unknown section [%s] %s%s; did you mean [%s]?", section, PLACE(origin), best);
+  if (best >= 0) {
+    USER_ERROR("unknown section [%s] %s%s; did you mean [%s]?", section, PLACE(origin), config_keys[best].section);
   }
   char known[1024];
   list_sections(known, sizeof known);

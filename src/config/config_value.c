@@ -46,7 +46,7 @@ static const char *real_text(double value, char text[40]) {
     char shorter[40];
     snprintf(shorter, sizeof shorter, "%.*g", digits, value);
     if (strtod(shorter, NULL) == value && strlen(shorter) < strlen(text)) {
-      strcpy(text, shorter);
+      memcpy(text, shorter, sizeof shorter);
     }
   }
   return text;

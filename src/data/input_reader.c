@@ -13,6 +13,7 @@
 
 /* What of a document is looked at to decide where it is cut: what a cut looks at is never the result of how reads
  * happened to fall. */
+static const size_t LONGEST = 2 * (size_t)INPUT_CUT; /* of a segment */
 enum { VIEW = 2 * INPUT_CUT + 1 };
 
 struct input_reader {
@@ -39,7 +40,7 @@ status input_reader_open(input_list *list, const input_options *options, input_r
   input_reader *r;
   TRY(memory_new(&r, 1, sizeof *r, "a reader of inputs"));
   *r = (input_reader){.list = list, .options = options, .handle = -1};
-  status s = memory_grow(&r->buffer, &r->capacity, 4 * VIEW, 1, "the buffer of an input");
+  status s = memory_grow(&r->buffer, &r->capacity, 4 * (size_t)VIEW, 1, "the buffer of an input");
   if (s != STATUS_OK) {
     input_reader_close(r);
     return s;
@@ -124,7 +125,7 @@ static status fill(input_reader *r, size_t wanted) {
 
 /* Length of the next segment of a text of which `bytes` are in view; `all`: no more come. */
 static size_t cut(const char *text, size_t bytes, bool all) {
-  size_t limit = bytes < 2 * INPUT_CUT ? bytes : 2 * INPUT_CUT;
+  size_t limit = bytes < LONGEST ? bytes : LONGEST;
   if (all && bytes <= INPUT_CUT) {
     return bytes;
   }
@@ -132,7 +133,7 @@ static size_t cut(const char *text, size_t bytes, bool all) {
   if (newline != NULL) {
     return (size_t)(newline - text) + 1;
   }
-  if (all && bytes <= 2 * INPUT_CUT) {
+  if (all && bytes <= LONGEST) {
     return bytes;
   }
   const char *space = memrchr(text + INPUT_CUT, ' ', limit - INPUT_CUT);

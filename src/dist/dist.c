@@ -255,7 +255,7 @@ void dist_end(const dist *d, status code) {
   activity_waited();
 }
 
-status dist_agree(const dist *d, status mine) {
+status dist_worst(const dist *d, status mine) {
   if (d->ranks == 1) {
     return mine;
   }

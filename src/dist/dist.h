@@ -35,9 +35,14 @@ status dist_start(int *argc, char ***argv, dist *d);
  * MPI_Abort(code), so that no rank is left waiting. */
 void dist_end(const dist *d, status code);
 
+status dist_worst(const dist *d, status mine); /* what dist_agree returns */
+
 /* Collective. All ranks return the worst status; ranks that were fine get a message that names the first rank that
  * failed so, ranks that failed keep their own. */
-status dist_agree(const dist *d, status mine);
+static inline status dist_agree(const dist *d, status mine) {
+  status worst = dist_worst(d, mine);
+  return worst != STATUS_OK ? worst : mine; /* `mine` is fine then; here it is said to analyzers of a single file */
+}
 
 /* Collective: a rank of each host acts first, then the others of that host. Files from elsewhere are looked at from
  * outside (base/wall.h) by the first alone. All ranks return the worst status, as dist_agree does. */

@@ -61,7 +61,7 @@ static status read_prompts_file(work *w) {
   const char *path = w->job->prompts_file;
   size_t bytes = 0;
   TRY(share_prompts_file(w, path, &bytes));
-  if (memchr(w->file_text, 0, bytes) != NULL) {
+  if (bytes > 0 && memchr(w->file_text, 0, bytes) != NULL) {
     USER_ERROR("%s holds zero bytes: prompts are text, one a line", path);
   }
   size_t before = w->n_prompts;

@@ -51,7 +51,8 @@ static status read_arguments(int argc, char **argv, arguments *a) {
   opterr = 0;
   for (int option; (option = getopt_long(argc, argv, ":", OPTIONS, NULL)) != -1;) {
     if (option == '?' || option == ':') {
-      return argument_refused("psann_check", option, optopt, optind, argv);
+      argument_refused("psann_check", option, optopt, optind, argv);
+      return STATUS_USER_ERROR;
     }
     if (option == 'h' || option == 'v') {
       a->print = option == 'v' ? version_text() : USAGE;
@@ -133,7 +134,7 @@ int main(int argc, char **argv) {
     printf("%s%s", a.print, a.print[strlen(a.print) - 1] == '\n' ? "" : "\n");
     return EXIT_SUCCESS;
   }
-  if (result == STATUS_OK) {
+  if (result == STATUS_OK && a.command != NULL) {
     result = run(&a, &good, &reported);
   }
   if (result != STATUS_OK && !reported) {

@@ -30,7 +30,7 @@ enum { SANITIZED = __has_feature(address_sanitizer) || __has_feature(thread_sani
 enum { SANITIZED = false };
 #endif
 
-static void limit(int what, rlim_t to) {
+static void limit(__rlimit_resource_t what, rlim_t to) {
   struct rlimit now;
   if (getrlimit(what, &now) == 0) {
     now.rlim_cur = now.rlim_max == RLIM_INFINITY || to < now.rlim_max ? to : now.rlim_max;

@@ -49,7 +49,7 @@ static void point(const run_series *s, const prefix *p, size_t from, size_t to, 
       c->high[k] = fmax(c->high[k], s->values[i]);
     }
   }
-  c->mean[k] = !any ? NAN : smooth ? mean_around(p, s->n, middle, s->n / (2 * WINDOWS)) : mean_of(p, from, to);
+  c->mean[k] = !any ? NAN : smooth ? mean_around(p, s->n, middle, s->n / (2 * (size_t)WINDOWS)) : mean_of(p, from, to);
 }
 
 static status fill(const run_series *s, bool smooth, curve *c) {

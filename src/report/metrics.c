@@ -169,7 +169,7 @@ void metrics_close(metrics *m) {
  * bytes. */
 static const char *exact(double value, char *text) {
   if (isnan(value)) {
-    return strcpy(text, "nan"); /* printf would show a sign */
+    return memcpy(text, "nan", sizeof "nan"); /* printf would show a sign */
   }
   for (int digits = 15; digits <= 17; digits++) {
     snprintf(text, 32, "%.*g", digits, value);

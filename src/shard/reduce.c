@@ -268,7 +268,7 @@ static status gather_losses(reduction *r, const double *losses) {
     TRY(copy_losses(r, reduction_micro_batch(r, j), losses + j, 1));
   }
   for (int64_t j = 0; j < local; j++) { /* first inside the shards, whose ranks' losses are neighbours */
-    TRY(gather_doubles(in_shard(r), r->losses + j * r->ranks + r->g->replicas.rank * shard_ranks(r), r->ones));
+    TRY(gather_doubles(in_shard(r), r->losses + j * r->ranks + (int64_t)r->g->replicas.rank * shard_ranks(r), r->ones));
   }
   if (replicas(r) == 1) {
     return STATUS_OK;

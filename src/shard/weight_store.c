@@ -12,7 +12,8 @@ sharding strategy_sharding(config_strategy strategy, int shard_ranks) {
       [STRATEGY_FULL_SHARD] = {.state = true, .gradients = true, .weights = true},
       [STRATEGY_HYBRID] = {.state = true, .gradients = true, .weights = true},
   };
-  return shard_ranks == 1 ? (sharding){false} : rows[strategy];
+  static const sharding none = {false};
+  return shard_ranks == 1 ? none : rows[strategy];
 }
 
 status weight_store_shard_ranks(config_strategy strategy, int64_t shard_ranks, const dist *d, int *out) {

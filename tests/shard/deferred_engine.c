@@ -66,7 +66,7 @@ static status do_any(deferred_engine *e, bool *any) {
   stream_id first = (stream_id)draw(e, STREAMS);
   *any = false;
   for (int i = 0; i < STREAMS && !*any; i++) {
-    stream_id s = (stream_id)((unsigned)(first + i) % STREAMS);
+    stream_id s = (stream_id)(((unsigned)first + (unsigned)i) % STREAMS);
     if (ready(e, s)) {
       *any = true;
       TRY(do_one(e, s));
