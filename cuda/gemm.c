@@ -343,8 +343,8 @@ static status final_rounds(gemm *g, cudaStream_t stream, const gemm_args *a, can
 static bool parts_serve(const gemm *g, const gemm_args *a, int parts) {
   int64_t tiles = ((a->n + TILE - 1) / TILE) * ((a->m + TILE - 1) / TILE);
   size_t bytes = (size_t)(a->n * a->m) * sizeof(float) * (size_t)parts;
-  return a->kind == GEMM_WEIGHT_GRAD && a->out == DTYPE_F32 && a->k % (parts * PART_ROWS) == 0 &&
-         bytes <= library_bytes(g, parts) && tiles * parts <= 2 * TILES;
+  return a->kind == GEMM_WEIGHT_GRAD && a->out == DTYPE_F32 && a->k % ((int64_t)parts * PART_ROWS) == 0 &&
+         bytes <= library_bytes(g, parts) && tiles * parts <= (int64_t)2 * TILES;
 }
 
 static status choose_among(gemm *g, cudaStream_t stream, const plan_key *key, const gemm_args *a, plan *plans,
@@ -414,18 +414,20 @@ static int by_line(const void *x, const void *y) {
   return strcmp(*(char *const *)x, *(char *const *)y);
 }
 
+#define HEX ((size_t)16) /* digits of a word */
+
 static const char *const split_names[SPLIT_VARIANTS] = {[SPLIT_MMA] = "split:mma", [SPLIT_WGMMA] = "split:wgmma"};
 
 /* An algorithm as text: a split product's name, or the words of cuBLASLt's in hexadecimal. */
-static void algorithm_text(const plan *p, char text[16 * ALGO_WORDS + 1]) {
+static void algorithm_text(const plan *p, char text[HEX * ALGO_WORDS + 1]) {
   if (p->split != SPLIT_VARIANTS) {
-    strcpy(text, split_names[p->split]);
+    snprintf(text, HEX * ALGO_WORDS + 1, "%s", split_names[p->split]);
     return;
   }
   uint64_t words[ALGO_WORDS];
   memcpy(words, &p->algo, sizeof words);
   for (int w = 0; w < ALGO_WORDS; w++) {
-    snprintf(text + 16 * w, 17, "%016" PRIx64, words[w]);
+    snprintf(text + HEX * (size_t)w, HEX + 1, "%016" PRIx64, words[w]);
   }
 }
 
@@ -438,12 +440,12 @@ static bool algorithm_read(const char *text, plan *p) {
   }
   uint64_t words[ALGO_WORDS];
   p->split = SPLIT_VARIANTS;
-  if (strlen(text) != 16 * ALGO_WORDS || strspn(text, "0123456789abcdef") != 16 * ALGO_WORDS) {
+  if (strlen(text) != HEX * ALGO_WORDS || strspn(text, "0123456789abcdef") != HEX * ALGO_WORDS) {
     return false;
   }
   for (int w = 0; w < ALGO_WORDS; w++) {
-    char hex[17] = {0};
-    memcpy(hex, text + 16 * w, 16);
+    char hex[HEX + 1] = {0};
+    memcpy(hex, text + HEX * (size_t)w, HEX);
     words[w] = strtoull(hex, NULL, 16);
   }
   memcpy(&p->algo, words, sizeof p->algo);
@@ -478,9 +480,10 @@ static status lines_text(const gemm *g, bool used_only, char **text) {
     qsort(lines, (size_t)n, sizeof *lines, by_line);
     result = memory_new(text, bytes, 1, "plan table");
   }
+  char *end = result == STATUS_OK ? *text : NULL;
   for (int i = 0; i < n; i++) {
     if (result == STATUS_OK) {
-      strcat(*text, lines[i]);
+      end = stpcpy(end, lines[i]); /* there is room for all */
     }
     free(lines[i]);
   }

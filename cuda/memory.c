@@ -11,7 +11,8 @@
 static scratch_sizes scratch_of(const engine *e, const engine_limits *l) {
   size_t c = dtype_size(e->compute), f = sizeof(float);
   int64_t N = l->B * l->T;
-  int64_t partial = larger(larger(5 * ROW_BLOCKS * larger(l->M, l->D), 2 * NORM_BLOCKS * l->D), ROW_BLOCKS * 64 * l->D);
+  int64_t partial = larger(larger(INT64_C(5) * ROW_BLOCKS * larger(l->M, l->D), INT64_C(2) * NORM_BLOCKS * l->D),
+                           INT64_C(64) * ROW_BLOCKS * l->D);
   return (scratch_sizes){.product = (size_t)(N * l->D) * c,
                          .masked = (size_t)(N * l->D) * c,
                          .logits = (size_t)(l->chunk * l->Vp) * c,
