@@ -63,7 +63,7 @@ verdict() {
 
 say "clang-tidy"
 start=$(date +%s) code=0
-run-clang-tidy-16 -quiet -j "$(nproc)" -p "$out" -header-filter="(^|\.\./|^$PWD/)(src|cuda)/[^ ]*\.h\$" >"$out/clang-tidy.log" 2>&1 || code=$?
+run-clang-tidy-16 -quiet -j "$(nproc)" -p "$out" -header-filter="(\.\./|^$PWD/)(src|cuda)/[^ ]*\.h\$" >"$out/clang-tidy.log" 2>&1 || code=$?
 verdict clang-tidy $code "$out/clang-tidy.log" "$start"
 
 say "cppcheck"
