@@ -18,11 +18,17 @@ import unittest
 
 PROGRAMS = pathlib.Path(os.environ["PSANN_PROGRAMS"])
 SEED = int(os.environ.get("PSANN_TEST_SEED") or random.SystemRandom().randrange(1 << 31))
-# Open MPI's processes share a folder by host and user, and one that ends removes it under another that starts.
+# Open MPI's jobs share a folder by host and user, and one that ends removes it under another that starts.
 MPI_FOLDER = tempfile.TemporaryDirectory(prefix="mpi")
 ENVIRONMENT = dict(os.environ, OMPI_MCA_orte_tmpdir_base=MPI_FOLDER.name, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
                    OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", OMPI_MCA_rmaps_base_oversubscribe="1",
                    OMPI_MCA_hwloc_base_binding_policy="none", OMPI_MCA_mpi_yield_when_idle="1", PYTHONUNBUFFERED="1")
+
+
+def of_one_job(**more):
+    """ENVIRONMENT for a job beside which others of the same test may run."""
+    return dict(ENVIRONMENT, OMPI_MCA_orte_tmpdir_base=tempfile.mkdtemp(dir=MPI_FOLDER.name), **more)
+
 
 # A model that takes a few milliseconds a step; 8 micro-batches, dropout on.
 BASE = {
@@ -109,7 +115,7 @@ class TrainCase(unittest.TestCase):
 
     def start(self, *arguments, ranks=1, **options):
         """Starts psann_train; its output goes to a file, so nothing blocks. `env`: variables beside ENVIRONMENT."""
-        environment = dict(ENVIRONMENT, **options.pop("env", {}))
+        environment = of_one_job(**options.pop("env", {}))
         out = tempfile.NamedTemporaryFile("w+", dir=self.folder, suffix=".out", delete=False)
         process = subprocess.Popen(self.command(*arguments, ranks=ranks), stdout=out, stderr=subprocess.STDOUT, env=environment,
                                    stdin=subprocess.DEVNULL, start_new_session=True, **options)

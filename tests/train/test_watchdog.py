@@ -15,7 +15,7 @@ import sys
 import time
 import unittest
 
-from common import ENVIRONMENT, TrainCase, processes_of
+from common import TrainCase, of_one_job, processes_of
 
 LIBRARY = os.environ["PSANN_FAULTY_CALLS"]
 TIMEOUT = 6     # watch.timeout_s of the cases
@@ -67,7 +67,7 @@ class Watchdog(TrainCase):
                              parallel={"strategy": case.strategy, **STRATEGIES[case.strategy]})
         hold = f"{case.rank}:{phase.word}:{phase.step}" + (":hang" if case.fault == "hang" else "")
         command = self.command(config, f"run.dir={run}", f"train.max_steps={STEPS if case.phase == 'end' else 1000000}", ranks=case.ranks)
-        env = dict(ENVIRONMENT, PSANN_DEBUG_HOLD=hold, **({"LD_PRELOAD": LIBRARY, "PSANN_FAULT": phase.disk} if phase.disk else {}))
+        env = of_one_job(PSANN_DEBUG_HOLD=hold, **({"LD_PRELOAD": LIBRARY, "PSANN_FAULT": phase.disk} if phase.disk else {}))
         out = self.folder / f"{run.name}.out"
         with open(out, "w") as file:
             process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True, env=env)
