@@ -266,12 +266,10 @@ status collectives_nccl_create(const dist *d, engine *e, collectives **out) {
   if (s == STATUS_OK) {
     s = nccl_memory_probe(&c->memory, d, c->comm, &copies);
   }
-  if (s != STATUS_OK) {
-    destroy(&c->base);
-    return s;
+  if (s == STATUS_OK) {
+    c->base.ops = copies ? &by_copies : &by_kernels;
+    s = first_exchanges(c);
   }
-  c->base.ops = copies ? &by_copies : &by_kernels;
-  s = first_exchanges(c);
   if (s != STATUS_OK) {
     destroy(&c->base);
     return s;

@@ -30,15 +30,10 @@ status cuda_alloc(engine *base, size_t bytes, const char *what, void **out) {
   }
   cudaError_t error = cudaMalloc(out, bytes);
   if (error != cudaSuccess) {
-    char text[32];
-    cudaGetLastError(); /* said here: the next launch must not find it */
-    FAIL("the GPU has no %s for %s (%s); use a smaller train.micro_batch or train.recompute = block",
-         memory_text((double)bytes, text), what, cudaGetErrorString(error));
+    return cuda_no_memory(bytes, what, cudaGetErrorString(error));
   }
-  CUDA(cudaMemset(*out, 0, bytes));
-  CUDA(cudaStreamSynchronize(0)); /* our streams don't wait for the default one */
   (void)base;
-  return STATUS_OK;
+  return cuda_clear(*out, bytes);
 }
 
 static void cuda_free(engine *base, void *p) {

@@ -3,9 +3,8 @@
 #include <stdlib.h>
 
 #include "base/activity.h"
-#include "base/memory.h"
-#include "check.h"
 #include "nccl_connect.h"
+#include "upload.h"
 
 enum { GRANULARITY = 2 << 20 }; /* bytes: NCCL allocates pages of this size */
 
@@ -24,15 +23,10 @@ static status room_for_one(nccl_memory *m) {
 static status take(size_t bytes, const char *what, void **out) {
   ncclResult_t result = ncclMemAlloc(out, bytes);
   if (result != ncclSuccess) {
-    char text[32];
-    cudaGetLastError(); /* said here: the next launch must not find it */
     *out = NULL;
-    FAIL("the GPU has no %s for %s (%s); use a smaller train.micro_batch or train.recompute = block",
-         memory_text((double)bytes, text), what, ncclGetErrorString(result));
+    return cuda_no_memory(bytes, what, ncclGetErrorString(result));
   }
-  CUDA(cudaMemset(*out, 0, bytes));
-  CUDA(cudaStreamSynchronize(0)); /* our streams don't wait for the default one */
-  return STATUS_OK;
+  return cuda_clear(*out, bytes);
 }
 
 static status allocate(nccl_memory *m, const dist *d, ncclComm_t comm, size_t bytes, const char *what,
