@@ -41,13 +41,19 @@ void *op_alpha(trial *t, const op_case *c) {
   return c->alpha ? put(t, KIND_S, alpha, 1) : NULL;
 }
 
-/* Far features: there are some in a few narrow shapes. */
+/* Far features: there are some in a few narrow shapes. FAR is their raw parameter, and nearly what softplus makes of
+ * it. */
+static const double FAR = 25;
 static bool has_far(const op_case *c, int64_t F) {
   return c->act == ACT_SINE && F > 3 && F <= 32;
 }
 
 int64_t op_act_terms(const op_case *c, int64_t F) {
   return has_far(c, F) ? 160000 : 64;
+}
+
+double op_act_size(const op_case *c, int64_t F) {
+  return has_far(c, F) ? FAR / sqrt((double)F) : 1;
 }
 
 act_spec op_act(trial *t, const op_case *c, int64_t F, bool far) {
@@ -58,7 +64,7 @@ act_spec op_act(trial *t, const op_case *c, int64_t F, bool far) {
     bool fresh;
     double *x = numbers(t, names[i], F, &fresh);
     for (int64_t j = 0; j < F && fresh; j++) {
-      x[j] = far && has_far(c, F) && j == i ? 25 : bell() / 2;
+      x[j] = far && has_far(c, F) && j == i ? FAR : bell() / 2;
     }
     raw[i] = put(t, KIND_S, x, F);
   }

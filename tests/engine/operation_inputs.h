@@ -26,6 +26,10 @@ act_spec op_act(trial *t, const op_case *c, int64_t F, bool far);
  * its derivative multiplies the angle's error by 25 again. */
 int64_t op_act_terms(const op_case *c, int64_t F);
 
+/* What a backward through the activation multiplies a result's magnitude by, as a root mean square over features: in a
+ * short sum the far feature's terms may cancel, while their rounding errors stay. */
+double op_act_size(const op_case *c, int64_t F);
+
 /* Gradients of the activation's parameters. */
 act_grads op_act_grads(trial *t, const op_case *c, int64_t F, rounding r);
 

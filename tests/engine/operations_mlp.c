@@ -98,7 +98,7 @@ static status run_mlp_backward(trial *t, const op_case *c) {
   double *a_kept = shared(t, KIND_C, "a", up.a, N * M);
   int masked = c->dropout > 0 ? 1 : 0;
   /* Magnitudes that small shapes may fall short of by chance. */
-  double size_z = sqrt((double)D / (double)M) / 2, size_column = size_z * sqrt((double)N);
+  double size_z = op_act_size(c, M) * sqrt((double)D / (double)M) / 2, size_column = size_z * sqrt((double)N);
   rounding dx = {.stored = 1, .fed = 2 + masked, .terms = D + M + far, .scale = 0.5, .product = true},
            column = {.stored = 1, .fed = masked, .terms = N + D + far, .scale = size_column, .product = true};
   mlp_backward_args b = {.B = c->B, .T = c->T, .D = D, .M = M, .x = up.x, .w1 = up.weight, .b1 = up.bias};
