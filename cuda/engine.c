@@ -50,6 +50,7 @@ static engine_ops *operations(void) {
   ops.destroy = cuda_destroy;
   memory_operations(&ops);
   stream_operations(&ops);
+  graph_operations(&ops);
   layer_operations(&ops);
   plan_operations(&ops);
   optimizer_operations(&ops);

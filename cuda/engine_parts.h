@@ -57,6 +57,8 @@ typedef struct {
   int next_staging;
   run_table tables[RUN_TABLES];
   int n_tables;
+  bool capturing;       /* what is issued becomes a graph, */
+  bool captured_result; /* with a finish_norm in it */
 } cuda_engine;
 
 static inline int64_t larger(int64_t a, int64_t b) {
@@ -66,6 +68,9 @@ static inline int64_t larger(int64_t a, int64_t b) {
 static inline launch launch_of(const cuda_engine *e) {
   return (launch){.stream = e->streams[STREAM_MAIN], .compute = e->base.compute, .step = e->step, .seed = e->base.seed};
 }
+
+/* The result of a step is on its way to the host, as the last thing that was issued; streams.c. */
+status result_sent(cuda_engine *e);
 
 /* Device memory, zeroed; memory.c. */
 status cuda_alloc(engine *e, size_t bytes, const char *what, void **out);
@@ -81,6 +86,7 @@ status product(cuda_engine *e, gemm_kind kind, int64_t n, int64_t m, int64_t k, 
 /* Each writes its entries of the table. */
 void memory_operations(engine_ops *ops);
 void stream_operations(engine_ops *ops);
+void graph_operations(engine_ops *ops);
 void layer_operations(engine_ops *ops);
 void plan_operations(engine_ops *ops);
 void optimizer_operations(engine_ops *ops);

@@ -22,8 +22,7 @@ static status cuda_finish_norm(engine *base, const double *squares, int64_t n_sq
   CUDA(launch_finish_norm(e->streams[STREAM_MAIN], e->step, squares, n_squares, losses, n_losses, grad_clip, e->scaling,
                           e->spikes, e->result));
   CUDA(cudaMemcpyAsync(e->read, e->result, sizeof *e->read, cudaMemcpyDeviceToHost, e->streams[STREAM_MAIN]));
-  CUDA(cudaEventRecord(e->has_read, e->streams[STREAM_MAIN]));
-  return STATUS_OK;
+  return result_sent(e);
 }
 
 static status device_runs(cuda_engine *e, const optim_run *runs, int64_t n, const device_run **out) {

@@ -65,6 +65,16 @@ static status cuda_set_step(engine *base, const step_state *state) {
   return STATUS_OK;
 }
 
+/* An event inside a graph would tell nothing outside: then it is recorded after each launch. */
+status result_sent(cuda_engine *e) {
+  if (e->capturing) {
+    e->captured_result = true;
+    return STATUS_OK;
+  }
+  CUDA(cudaEventRecord(e->has_read, e->streams[STREAM_MAIN]));
+  return STATUS_OK;
+}
+
 /* Waits for the step's end alone: what was issued after it goes on, so the device never runs dry while the host reads.
  */
 static status cuda_get_result(engine *base, step_result *result) {

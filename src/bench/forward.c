@@ -48,6 +48,9 @@ static status allocate(training *t, forward_pass *f) {
   TRY(host_batch_init(&t->host, spec.B, spec.T));
   TRY(t->e->ops->alloc(t->e, token_bytes(t), "tokens", &t->tokens));
   TRY(t->e->ops->alloc(t->e, (size_t)f->rows * row_bytes(t), "logits", &f->logits));
+  if (t->c->train.graphs && t->d->ranks == 1) { /* nothing is gathered */
+    TRY(graph_set_create(t->e, 1, &t->graphs));
+  }
   TRY(t->batches.load(t->batches.context, t->d->rank * spec.B, &t->host));
   TRY(t->e->ops->copy(t->e, STREAM_MAIN, COPY_TO_ENGINE, t->tokens, t->host.tokens, token_bytes(t)));
   return t->e->ops->synchronize(t->e);
@@ -62,8 +65,21 @@ status forward_allocate(training *t, forward_pass *f) {
   return dist_agree(t->d, allocate(t, f));
 }
 
+typedef struct {
+  training *t;
+  forward_pass *f;
+} forward_context;
+
+static status issue_pass(void *context, int64_t part) {
+  const forward_context *c = context;
+  (void)part;
+  return model_forward(c->t->pass, &c->t->w->source, c->t->tokens, c->f->logits, c->f->rows);
+}
+
 status forward_step(training *t, forward_pass *f) {
-  return model_forward(t->pass, &t->w->source, t->tokens, f->logits, f->rows);
+  forward_context c = {t, f};
+  bool launched;
+  return t->graphs == NULL ? issue_pass(&c, 0) : graph_set_run(t->graphs, 0, issue_pass, &c, &launched);
 }
 
 static double value_of(const void *values, dtype type, int64_t i) {

@@ -107,6 +107,7 @@ typedef struct {
     int64_t loss_scale_growth_interval;
     int64_t loss_scale_min, loss_scale_max;
     config_recompute recompute;
+    bool graphs;
   } train;
   struct {
     int64_t interval; /* steps; 0: only at the end */

@@ -255,6 +255,10 @@ const config_key config_keys[] = {
         train, recompute, "none", recomputes, CHANGE_FREE,
         "What the backward pass computes again to save memory: none; cheap: norm and activation outputs; block: whole "
         "blocks. All give the same bits."),
+    SWITCH(train, graphs, "true", CHANGE_FREE,
+           "Parts of a step without exchanges (on one rank all, with others the micro-batches between a rank's first and "
+           "last) are captured as CUDA graphs and launched whole: small models no longer wait for the host. The bits are "
+           "the same. false: every kernel is launched by itself."),
 
     INTEGER(eval, interval, "500", 0, BILLION, "steps", CHANGE_FREE, "Steps between evaluations. 0: only at the end."),
     INTEGER(eval, batches, "128", 0, BILLION, "micro-batches", CHANGE_FREE,

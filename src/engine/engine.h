@@ -324,6 +324,7 @@ typedef struct {
 } device_usage;
 
 typedef struct engine engine;
+typedef struct engine_graph engine_graph;
 
 /* The largest shapes that will be asked for, so that scratch is allocated once. */
 typedef struct {
@@ -354,6 +355,16 @@ typedef struct {
   status (*record)(engine *e, stream_id s, int event);
   status (*wait)(engine *e, stream_id s, int event);
   status (*synchronize)(engine *e); /* waits for all streams; reports what went wrong on the device */
+
+  /* Graphs: operations that are issued once and done as often as wanted, at a fraction of the host's time. All four are NULL
+   * where an engine has none. What is issued to STREAM_MAIN between capture_begin and capture_end is not done but kept; nothing
+   * may be issued to another stream there, no copy to or from the host, no set_step; after a failure there the engine is
+   * good for destroying alone. launch_graph issues all of it to STREAM_MAIN; memory that it reads and writes must still be
+   * there. */
+  status (*capture_begin)(engine *e);
+  status (*capture_end)(engine *e, engine_graph **out);
+  status (*launch_graph)(engine *e, engine_graph *g);
+  void (*free_graph)(engine *e, engine_graph *g);
 
   status (*copy)(engine *e, stream_id s, copy_direction d, void *to, const void *from, size_t bytes);
   status (*fill_zero)(engine *e, stream_id s, void *p, size_t bytes);

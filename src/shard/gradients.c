@@ -290,6 +290,18 @@ status gradients_finish(gradients *g) {
   return reduction_wait(g->r);
 }
 
+status gradients_repeated(gradients *g, int64_t j) {
+  if (j == g->local) { /* the step's end */
+    g->current = -1;
+    return STATUS_OK;
+  }
+  TRY(gradients_begin(g, j));
+  for (int u = 0; u < g->l->m->n_units; u++) {
+    g->units[u].done = j + 1;
+  }
+  return STATUS_OK;
+}
+
 void *gradients_own(const gradients *g, int unit_index) {
   void *sum = g->units[unit_index].sums[0];
   return g->r->rounds ? sum : (char *)sum + (size_t)layout_first(g->l, unit_index) * dtype_size(g->e->state);

@@ -20,6 +20,8 @@ status gradients_begin(gradients *g, int64_t j); /* this rank's j-th micro-batch
 /* As weight_source. */
 status gradients_buffer(gradients *g, int unit_index, void **out);
 status gradients_done(gradients *g, int unit_index);
+/* Micro-batch j was launched as a graph; j = this rank's number of them: so was the step's end. */
+status gradients_repeated(gradients *g, int64_t j);
 /* After the last micro-batch: STREAM_MAIN sees the sums. */
 status gradients_finish(gradients *g);
 

@@ -118,6 +118,22 @@ static status finish(weight_store *w, const double *losses, const update_spec *u
   return STATUS_OK;
 }
 
+/* Exchanges go by other streams. In blocks only a rank's last micro-batch has some; its first waits for weights that
+ * the update before it has sent. */
+static bool repeats(const weight_store *w, int64_t j) {
+  const store *s = (const store *)w;
+  if (s->r->ranks == 1) {
+    return true;
+  }
+  return !s->r->rounds && !s->shards.weights && j + 1 < reduction_local(s->r) && (j > 0 || !s->shards.state);
+}
+
+static status repeated(weight_store *w, int64_t j) {
+  store *s = (store *)w;
+  TRY(check_trains(s));
+  return gradients_repeated(s->grads, j);
+}
+
 /* State in and out. */
 
 static void own_range(const weight_store *w, int unit_index, int64_t *first, int64_t *count) {
@@ -276,7 +292,8 @@ static void destroy(weight_store *w) {
 }
 
 static const weight_store_ops store_ops = {
-    destroy, local_micro_batches, micro_batch, begin_micro_batch, finish, read_state, own_range, read_own, write_state,
+    destroy,  local_micro_batches, micro_batch, begin_micro_batch, finish,      repeats,
+    repeated, read_state,          own_range,   read_own,          write_state,
 };
 
 status store_create(const model *m, engine *e, const dist *d, const rank_groups *g, sharding shards,

@@ -30,6 +30,11 @@ typedef struct {
   /* losses: engine memory, local_micro_batches doubles. Completes the exchange, squared norms and losses over all ranks
    * in index order, clip, AdamW, and makes the new weights available. The engine's step_result holds what happened. */
   status (*finish)(weight_store *s, const double *losses, const update_spec *u);
+  /* Whether part j of a step is issued alike every time and to STREAM_MAIN alone, so that it may be launched as a
+   * graph: the j-th micro-batch from begin_micro_batch on, or finish, with j = local_micro_batches. After such a launch
+   * `repeated` notes what issuing the part would have noted. */
+  bool (*repeats)(const weight_store *s, int64_t j);
+  status (*repeated)(weight_store *s, int64_t j);
   /* Collective. A unit's whole state (logical layout of the unit, unit.count elements) as fp32, or fp64 when the
    * engine's state type is; `values` (host memory) is filled on rank 0 only and may be NULL elsewhere. STATE_GRADS: the
    * last step's summed gradient. */

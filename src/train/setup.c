@@ -244,6 +244,9 @@ static status allocate(training *t) {
   TRY(t->e->ops->alloc(t->e, batch_bytes(t), "order of rows", &t->rows));
   size_t losses = (size_t)t->w->ops->local_micro_batches(t->w) * sizeof(double);
   TRY(t->e->ops->alloc(t->e, losses, "losses", (void **)&t->losses));
+  if (c->train.graphs) {
+    TRY(graph_set_create(t->e, t->w->ops->local_micro_batches(t->w) + 1, &t->graphs));
+  }
   if (t->val_store != NULL) {
     TRY(evaluation_create(t->m, t->e, &t->w->source, t->d, t->val_store, spec.B, spec.T, c->eval.batches, &t->eval));
   }
@@ -363,8 +366,7 @@ status training_mark(const training *t, run_mark_state state, const char *reason
   if (t->metrics == NULL) {
     return STATUS_OK;
   }
-  const run_mark mark = {
-      .state = state, .step = t->state.step, .max_steps = training_steps(t), .reason = reason};
+  const run_mark mark = {.state = state, .step = t->state.step, .max_steps = training_steps(t), .reason = reason};
   return run_mark_write(t->c->run.dir, &mark);
 }
 
@@ -373,6 +375,7 @@ void training_close(training *t) {
   metrics_close(t->metrics);
   tensorboard_close(t->tensorboard);
   evaluation_free(t->eval);
+  graph_set_destroy(t->graphs);
   if (t->e != NULL) {
     t->e->ops->free(t->e, t->losses);
     t->e->ops->free(t->e, t->rows);

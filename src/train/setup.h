@@ -13,6 +13,7 @@
 #include "data/token_store.h"
 #include "dist/groups.h"
 #include "dist/dist.h"
+#include "engine/graph_set.h"
 #include "model/model.h"
 #include "model/plan.h"
 #include "optim/schedule.h"
@@ -68,6 +69,7 @@ typedef struct {
   batch_source batches; /* windows of train_store in that order, or what the caller of training_build chose */
   host_batch host;
   void *tokens, *labels, *rows; /* int32 (B·T), engine memory */
+  graph_set *graphs;            /* of the step's parts; NULL: train.graphs is off */
   double *losses;               /* one per local micro-batch, engine memory */
   schedule rate;
   update_spec update;

@@ -23,9 +23,32 @@ static status set_step(training *t, int64_t first_sequence, double lr) {
   return t->e->ops->set_step(t->e, &s);
 }
 
+static status issue_pass(void *context, int64_t j) {
+  training *t = context;
+  const model_batch batch = {.tokens = t->tokens, .labels = t->labels, .order = t->rows};
+  TRY(t->w->ops->begin_micro_batch(t->w, j));
+  return model_train(t->pass, &t->w->source, &batch, &t->losses[j]);
+}
+
+static status issue_finish(void *context, int64_t j) {
+  training *t = context;
+  (void)j;
+  return t->w->ops->finish(t->w, t->losses, &t->update);
+}
+
+/* A part of the step, numbered as weight_store_ops.repeats does. */
+static status run_part(training *t, int64_t j, graph_part issue) {
+  const weight_store_ops *ops = t->w->ops;
+  if (t->graphs == NULL || !ops->repeats(t->w, j)) {
+    return issue(t, j);
+  }
+  bool launched;
+  TRY(graph_set_run(t->graphs, j, issue, t, &launched));
+  return launched ? ops->repeated(t->w, j) : STATUS_OK;
+}
+
 status train_step(training *t, step_outcome *previous) {
   const weight_store_ops *ops = t->w->ops;
-  const model_batch batch = {.tokens = t->tokens, .labels = t->labels, .order = t->rows};
   if (t->pending.step == 0) {
     t->counted = clock_seconds();
     t->counted_waits = activity_waiting_seconds();
@@ -43,15 +66,14 @@ status train_step(training *t, step_outcome *previous) {
     TRY_PHASE("load", load_batch(t, first));
     activity_enter(PHASE_PASS);
     TRY(set_step(t, first, lr));
-    TRY(ops->begin_micro_batch(t->w, j));
-    TRY(model_train(t->pass, &t->w->source, &batch, &t->losses[j]));
+    TRY(run_part(t, j, issue_pass));
   }
   if (!t->e->host_memory) { /* late, so that the device has the passes above to go on with */
     TRY(train_collect(t, previous));
   }
   activity_enter(PHASE_UPDATE);
   TRY(set_step(t, t->state.sequences, lr)); /* the count of updates is known only now */
-  TRY_PHASE("update", ops->finish(t->w, t->losses, &t->update));
+  TRY_PHASE("update", run_part(t, local, issue_finish));
   activity_enter(PHASE_BETWEEN);
 
   t->state.step++;

@@ -102,6 +102,12 @@ class Gpu(TrainCase):
             for recompute in ("cheap", "block"):
                 self.assert_repeats(precision, dropout, recompute, f"train.recompute={recompute}")
 
+    def test_graphs_give_the_same_bits(self):
+        """The first runs use them; on two ranks of one GPU the micro-batches between the first and the last do."""
+        for precision, dropout in SETTINGS:
+            self.assert_repeats(precision, dropout, "no_graphs", "train.graphs=false")
+            self.assert_repeats(precision, dropout, "graphs_2_ranks", "parallel.transport=mpi", "parallel.strategy=shard_optimizer", ranks=2)
+
     def test_a_resumed_run_gives_the_same_bits(self):
         for precision, dropout in SETTINGS:
             with self.subTest(precision=precision, dropout=dropout):

@@ -13,6 +13,7 @@ typedef status (*job_run)(deferred_engine *e, void *arguments);
 typedef struct {
   job_run run; /* NULL: wait for `after` jobs of stream `of` */
   void *arguments;
+  size_t bytes; /* of the arguments */
   stream_id of;
   int64_t after;
 } job;
@@ -23,6 +24,13 @@ typedef struct {
   int64_t issued, done;
 } queue;
 
+struct engine_graph {
+  job *jobs;
+  size_t capacity;
+  int64_t n;
+  bool has_result;
+};
+
 struct deferred_engine {
   engine base;
   engine *real;
@@ -30,7 +38,8 @@ struct deferred_engine {
   stream_id recorded_on[ENGINE_EVENTS];
   int64_t recorded_at[ENGINE_EVENTS];
   uint64_t seed, draws;
-  int64_t results; /* jobs of STREAM_MAIN up to the last finish_norm */
+  int64_t results;         /* jobs of STREAM_MAIN up to the last finish_norm */
+  engine_graph *capturing; /* NULL: what is issued will be done */
 };
 
 static deferred_engine *of(engine *e) {
@@ -75,13 +84,23 @@ static status do_any(deferred_engine *e, bool *any) {
   return STATUS_OK;
 }
 
-static status issue(deferred_engine *e, stream_id s, job_run run, const void *arguments, size_t bytes) {
-  queue *q = &e->queues[s];
-  TRY(memory_grow(&q->jobs, &q->capacity, (size_t)q->issued + 1, sizeof *q->jobs, "jobs"));
-  job *j = &q->jobs[q->issued];
-  *j = (job){.run = run};
+static status new_job(job_run run, const void *arguments, size_t bytes, job *j) {
+  *j = (job){.run = run, .bytes = bytes};
   TRY(memory_new(&j->arguments, bytes, 1, "a job"));
   memcpy(j->arguments, arguments, bytes);
+  return STATUS_OK;
+}
+
+static status issue(deferred_engine *e, stream_id s, job_run run, const void *arguments, size_t bytes) {
+  engine_graph *g = e->capturing;
+  if (g != NULL) {
+    REQUIRE(s == STREAM_MAIN, "a graph is captured, and something goes to stream %d", s);
+    TRY(memory_grow(&g->jobs, &g->capacity, (size_t)g->n + 1, sizeof *g->jobs, "jobs"));
+    return new_job(run, arguments, bytes, &g->jobs[g->n++]);
+  }
+  queue *q = &e->queues[s];
+  TRY(memory_grow(&q->jobs, &q->capacity, (size_t)q->issued + 1, sizeof *q->jobs, "jobs"));
+  TRY(new_job(run, arguments, bytes, &q->jobs[q->issued]));
   q->issued++;
   bool any = true;
   for (uint64_t n = draw(e, 4) == 0 ? draw(e, 6) : 0; n > 0 && any; n--) {
@@ -102,7 +121,13 @@ static status drain(deferred_engine *e) {
 
 /* Streams, events, memory. */
 
+static status outside_graphs(const deferred_engine *e, const char *what) {
+  REQUIRE(e->capturing == NULL, "a graph is captured, and there is %s", what);
+  return STATUS_OK;
+}
+
 static status record(engine *base, stream_id s, int event) {
+  TRY(outside_graphs(of(base), "an event"));
   of(base)->recorded_on[event] = s;
   of(base)->recorded_at[event] = of(base)->queues[s].issued;
   return STATUS_OK;
@@ -110,6 +135,7 @@ static status record(engine *base, stream_id s, int event) {
 
 static status wait(engine *base, stream_id s, int event) {
   deferred_engine *e = of(base);
+  TRY(outside_graphs(e, "an event"));
   queue *q = &e->queues[s];
   TRY(memory_grow(&q->jobs, &q->capacity, (size_t)q->issued + 1, sizeof *q->jobs, "jobs"));
   q->jobs[q->issued++] = (job){.of = e->recorded_on[event], .after = e->recorded_at[event]};
@@ -165,6 +191,9 @@ static status run_copy(deferred_engine *e, void *arguments) {
 
 /* What comes from the host is taken at once. */
 static status copy(engine *base, stream_id s, copy_direction d, void *to, const void *from, size_t bytes) {
+  if (d != COPY_INSIDE) {
+    TRY(outside_graphs(of(base), "a copy to or from the host"));
+  }
   if (d != COPY_TO_ENGINE) {
     return issue(of(base), s, run_copy, &(copy_job){d, to, from, bytes}, sizeof(copy_job));
   }
@@ -198,7 +227,6 @@ static status fill_zero(engine *base, stream_id s, void *p, size_t bytes) {
   }
 
 DEFER(set_loss_scale, loss_scaling)
-DEFER(set_step, step_state)
 DEFER(embed_forward, embed_forward_args)
 DEFER(embed_backward, embed_backward_args)
 DEFER(norm_forward, norm_forward_args)
@@ -216,6 +244,15 @@ DEFER(conv_backward, conv_backward_args)
 DEFER(head_train, head_train_args)
 DEFER(head_eval, head_eval_args)
 DEFER(adamw, adamw_args)
+
+static status run_set_step(deferred_engine *e, void *arguments) {
+  return e->real->ops->set_step(e->real, arguments);
+}
+
+static status set_step(engine *base, const step_state *state) {
+  TRY(outside_graphs(of(base), "a step's state"));
+  return issue(of(base), STREAM_MAIN, run_set_step, state, sizeof *state);
+}
 
 typedef struct {
   void *out;
@@ -256,9 +293,14 @@ static status run_norm(deferred_engine *e, void *arguments) {
 static status finish_norm(engine *base, const double *squares, int64_t n_squares, const double *losses,
                           int64_t n_losses, double grad_clip) {
   const norm_job a = {squares, losses, n_squares, n_losses, grad_clip};
-  status s = issue(of(base), STREAM_MAIN, run_norm, &a, sizeof a);
-  of(base)->results = of(base)->queues[STREAM_MAIN].issued;
-  return s;
+  deferred_engine *e = of(base);
+  TRY(issue(e, STREAM_MAIN, run_norm, &a, sizeof a));
+  if (e->capturing != NULL) {
+    e->capturing->has_result = true;
+  } else {
+    e->results = e->queues[STREAM_MAIN].issued;
+  }
+  return STATUS_OK;
 }
 
 static status get_result(engine *base, step_result *result) {
@@ -267,6 +309,41 @@ static status get_result(engine *base, step_result *result) {
     TRY(do_any(e, &any));
   }
   return e->real->ops->get_result(e->real, result);
+}
+
+/* Graphs. */
+
+static status capture_begin(engine *base) {
+  TRY(outside_graphs(of(base), "another one"));
+  return memory_new(&of(base)->capturing, 1, sizeof *of(base)->capturing, "a graph");
+}
+
+static status capture_end(engine *base, engine_graph **out) {
+  *out = of(base)->capturing;
+  of(base)->capturing = NULL;
+  return STATUS_OK;
+}
+
+static status launch_graph(engine *base, engine_graph *g) {
+  deferred_engine *e = of(base);
+  for (int64_t i = 0; i < g->n; i++) {
+    TRY(issue(e, STREAM_MAIN, g->jobs[i].run, g->jobs[i].arguments, g->jobs[i].bytes));
+  }
+  if (g->has_result) {
+    e->results = e->queues[STREAM_MAIN].issued;
+  }
+  return STATUS_OK;
+}
+
+static void free_graph(engine *base, engine_graph *g) {
+  (void)base;
+  for (int64_t i = 0; g != NULL && i < g->n; i++) {
+    free(g->jobs[i].arguments);
+  }
+  if (g != NULL) {
+    free(g->jobs);
+  }
+  free(g);
 }
 
 status deferred_engine_create(uint64_t order_seed, uint64_t dropout_seed, engine **out) {
@@ -279,6 +356,10 @@ status deferred_engine_create(uint64_t order_seed, uint64_t dropout_seed, engine
       .record = record,
       .wait = wait,
       .synchronize = synchronize,
+      .capture_begin = capture_begin,
+      .capture_end = capture_end,
+      .launch_graph = launch_graph,
+      .free_graph = free_graph,
       .copy = copy,
       .fill_zero = fill_zero,
       .set_loss_scale = set_loss_scale,

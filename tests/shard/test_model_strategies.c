@@ -1,17 +1,19 @@
 /* A real model with dropout, trained a few steps over several ranks and on one: the same bits under every strategy,
- * also when operations are done as late and in as odd an order as a GPU's streams allow. */
+ * also when operations are done as late and in as odd an order as a GPU's streams allow, and when what repeats is
+ * launched as a graph. */
 #include <math.h>
 #include <stdbool.h>
 #include <string.h>
 
 #include "base/memory.h"
 #include "deferred_engine.h"
+#include "engine/graph_set.h"
 #include "random_values.h"
 #include "ranks_main.h"
 #include "shard/weight_store.h"
 #include "unit.h"
 
-enum { STEPS = 3, N = 8, B = 2, T = 9, V = 53, CHUNK = 7 };
+enum { STEPS = 4, N = 8, B = 2, T = 9, V = 53, CHUNK = 7 };
 
 static dist d, alone;
 static uint64_t seed;
@@ -29,7 +31,9 @@ typedef struct {
   model_run *pass;
   rows *r;        /* engine memory */
   double *losses; /* engine memory */
-  bool scaled;    /* by the engine's loss scale; otherwise by 1 */
+  graph_set *graphs;
+  int64_t launches; /* of graphs */
+  bool scaled;      /* by the engine's loss scale; otherwise by 1 */
   step_result results[STEPS + 1];
 } trainer;
 
@@ -66,8 +70,34 @@ static status start(trainer *t, const dist *ranks, config_strategy strategy, boo
   TRY(weight_store_create(t->m, t->e, ranks, &t->g, strategy, N, 3, true, &t->w));
   run_spec spec = {.B = B, .T = T, .recompute = RECOMPUTE_NONE, .label_smoothing = 0.1, .training = true};
   TRY(model_run_create(t->m, t->e, &spec, &t->pass));
+  TRY(graph_set_create(t->e, t->w->ops->local_micro_batches(t->w) + 1, &t->graphs));
   TRY(t->e->ops->alloc(t->e, sizeof *t->r, "rows", (void **)&t->r));
   return t->e->ops->alloc(t->e, N * sizeof(double), "losses", (void **)&t->losses);
+}
+
+static status issue_pass(void *context, int64_t j) {
+  trainer *t = context;
+  TRY(t->w->ops->begin_micro_batch(t->w, j));
+  model_batch batch = {t->r->tokens, t->r->labels, t->r->order};
+  return model_train(t->pass, &t->w->source, &batch, &t->losses[j]);
+}
+
+static status issue_finish(void *context, int64_t j) {
+  trainer *t = context;
+  (void)j;
+  update_spec u = {.beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .grad_clip = 1};
+  return t->w->ops->finish(t->w, t->losses, &u);
+}
+
+/* As a graph where it is one. */
+static status run_part(trainer *t, int64_t j, graph_part issue) {
+  bool launched = false;
+  if (!t->w->ops->repeats(t->w, j)) {
+    return issue(t, j);
+  }
+  TRY(graph_set_run(t->graphs, j, issue, t, &launched));
+  t->launches += launched;
+  return launched ? t->w->ops->repeated(t->w, j) : STATUS_OK;
 }
 
 static status train(trainer *t, int step) {
@@ -84,12 +114,9 @@ static status train(trainer *t, int step) {
                         .loss_scale = t->scaled ? 0 : 1,
                         .micro_batches = N};
     TRY(t->e->ops->set_step(t->e, &state));
-    TRY(ops->begin_micro_batch(t->w, j));
-    model_batch batch = {r->tokens, r->labels, r->order};
-    TRY(model_train(t->pass, &t->w->source, &batch, &t->losses[j]));
+    TRY(run_part(t, j, issue_pass));
   }
-  update_spec u = {.beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .grad_clip = 1};
-  TRY(ops->finish(t->w, t->losses, &u));
+  TRY(run_part(t, ops->local_micro_batches(t->w), issue_finish));
   return t->e->ops->get_result(t->e, &t->results[step]);
 }
 
@@ -112,6 +139,7 @@ static status train_scaled(trainer *t, int step) {
 }
 
 static void stop(trainer *t) {
+  graph_set_destroy(t->graphs);
   t->e->ops->free(t->e, t->losses);
   t->e->ops->free(t->e, t->r);
   model_run_free(t->pass);
@@ -171,6 +199,9 @@ static status check(config_base base, config_strategy strategy, bool deferred) {
     TRY(train(&many, step));
   }
   TRY(many.e->ops->synchronize(many.e));
+  bool some = d.ranks == 1 || (strategy == STRATEGY_DDP && d.ranks < N);
+  REQUIRE(one.launches == 0 && (!deferred || !some || many.launches > 0), "launches of graphs: %lld and %lld",
+          (long long)one.launches, (long long)many.launches);
   for (int step = 1; step <= STEPS; step++) {
     TRY(train_scaled(&scaled, step));
   }
