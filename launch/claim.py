@@ -1,24 +1,30 @@
 """Sine against GELU at equal parameters, data and steps, and which of the sine's parameters matter.
 
-    claim.py --config FILE --programs FOLDER --runs FOLDER --out FOLDER [--ranks N] [--seeds "1 2"] [--rates "0.003 0.006"]
+    claim.py --config FILE --programs FOLDER --runs FOLDER --out FOLDER [--ranks N] [--jobs N] [--seeds "1 2"] [--rates "0.003 0.006"]
              [--arms "sine gelu transformer"] [--ablation yes|no] [section.key=value …]
 
 Every arm of the comparison is trained with the first seed at each rate, then with the other seeds at the rate that served it
-best, so that no activation suffers from a learning rate that suits the other. The ablation runs at the sine's best rate, all seeds.
+best, so that no activation suffers from a learning rate that suits the other. --jobs runs go at once, each on GPUs of its own
+where there are any. The ablation runs at the sine's best rate, all seeds.
 Each run is evaluated on the whole validation store. Runs that are done are not done again. OUT gets report.md,
 results.json, results.csv. launch/claim.sh makes the data and calls this.
 """
 import argparse
+import concurrent.futures
 import configparser
 import csv
 import json
 import math
 import os
 import pathlib
+import queue
 import re
 import statistics
 import subprocess
 import sys
+import threading
+
+from gpus import gpus
 
 # The start that the reference recommends for real runs.
 SINE = {"model.sine_amp_init": 1, "model.sine_freq_init": 2.25, "model.sine_freq_init_std": 0.25,
@@ -98,6 +104,12 @@ class Study:
         self.batch_tokens = int(train.get("batch_tokens", 131072))
         self.val = self.config["data"]["val"]
         self.results = []
+        self.lock = threading.Lock()
+        self.places = queue.SimpleQueue()
+        visible = gpus()
+        for i in range(arguments.jobs):
+            mine = [str((i * arguments.ranks + r) % visible) for r in range(arguments.ranks)] if visible else []
+            self.places.put({"CUDA_VISIBLE_DEVICES": ",".join(dict.fromkeys(mine))} if mine else {})
 
     def program(self, name):
         return str(pathlib.Path(self.a.programs) / name)
@@ -108,19 +120,25 @@ class Study:
         crowded = ["--oversubscribe", "--bind-to", "none"] if len(os.sched_getaffinity(0)) < self.a.ranks else []
         return ["mpirun", "--mca", "btl", "^tcp", *crowded, "-np", str(self.a.ranks), self.program(name)]
 
-    def run(self, command):
-        done = subprocess.run([str(c) for c in command], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    def run(self, command, place):
+        done = subprocess.run([str(c) for c in command], capture_output=True, text=True, stdin=subprocess.DEVNULL, env={**os.environ, **place})
         if done.returncode != 0:
             raise Failure(f"{' '.join(map(str, command))} ended with {done.returncode}: {(done.stderr or done.stdout).strip()[-600:]}")
         return done.stdout
 
     def measure(self, arm, seed, rate):
+        place = self.places.get()
+        try:
+            return self.measure_at(place, arm, seed, rate)
+        finally:
+            self.places.put(place)
+
+    def measure_at(self, place, arm, seed, rate):
         folder = pathlib.Path(self.a.runs) / f"{arm}_seed{seed}_lr{rate}"
         M = width(arm, self.D, self.M)
         keys = {**ARMS[arm], "model.d_mlp": M, "run.seed": seed, "train.lr": rate, "run.dir": folder}
-        print(f"{arm}, seed {seed}, rate {rate}: ", end="", flush=True)
-        self.run(self.launch("psann_train") + [self.a.config, *self.a.overrides, *(f"{k}={v}" for k, v in keys.items())])
-        evaluation = json.loads(self.run(self.launch("psann_eval") + [folder, self.val, "--json"]).splitlines()[-1])
+        self.run(self.launch("psann_train") + [self.a.config, *self.a.overrides, *(f"{k}={v}" for k, v in keys.items())], place)
+        evaluation = json.loads(self.run(self.launch("psann_eval") + [folder, self.val, "--json"], place).splitlines()[-1])
         with open(folder / "metrics.csv", newline="") as f:
             rows = list(csv.DictReader(f))
         if len(rows) != self.steps or any(not math.isfinite(float(r["loss"])) for r in rows):
@@ -137,10 +155,18 @@ class Study:
             "seconds": sum(float(r["step_ms"]) for r in rows) / 1000,
             "tok_s": statistics.median(float(r["tok_s"]) for r in rows),
         }
-        self.results.append(result)
-        print(f"validation loss {result['val_loss']:.4f}, perplexity {result['val_ppl']:.3f}", flush=True)
-        self.write()
+        with self.lock:
+            self.results.append(result)
+            print(f"{arm}, seed {seed}, rate {rate}: validation loss {result['val_loss']:.4f}, perplexity {result['val_ppl']:.3f}", flush=True)
+            self.write()
         return result
+
+    def measure_all(self, wanted):
+        """Results stand in the order of `wanted`, whichever is done first."""
+        before = list(self.results)
+        with concurrent.futures.ThreadPoolExecutor(self.a.jobs) as pool:
+            self.results = before + list(pool.map(lambda w: self.measure(*w), wanted))
+        self.write()
 
     def of(self, arm, rate=None):
         return [r for r in self.results if r["arm"] == arm and (rate is None or r["lr"] == rate)]
@@ -150,16 +176,11 @@ class Study:
         return min(first, key=lambda r: r["val_loss"])["lr"]
 
     def go(self):
-        for arm in self.a.arms:
-            for rate in self.a.rates:
-                self.measure(arm, self.a.seeds[0], rate)
-        for seed in self.a.seeds[1:]:
-            for arm in self.a.arms:
-                self.measure(arm, seed, self.best_rate(arm))
+        self.measure_all([(arm, self.a.seeds[0], rate) for arm in self.a.arms for rate in self.a.rates])
+        wanted = [(arm, seed, self.best_rate(arm)) for seed in self.a.seeds[1:] for arm in self.a.arms]
         if self.a.ablation == "yes":
-            for seed in self.a.seeds:
-                for arm in ABLATION:
-                    self.measure(arm, seed, self.best_rate("sine"))
+            wanted += [(arm, seed, self.best_rate("sine")) for seed in self.a.seeds for arm in ABLATION]
+        self.measure_all(wanted)
 
     # What is written.
 
@@ -220,7 +241,7 @@ class Study:
             f"seeds {', '.join(map(str, self.a.seeds))}; a seed decides initial weights and the order of the data, so arms see the same data.",
             "- GELU has no A, f and d; its MLP is wider by what makes up for them, rounded up, so it never has fewer parameters than the sine.",
             f"- Sine start: amplitude 1, frequency 2.25 ± 0.25, damping 0.001. Rates tried with the first seed: {', '.join(map(str, self.a.rates))}; each arm then stays at its best one.",
-            f"- Machine: {facts}; {self.a.ranks} rank{'s' if self.a.ranks > 1 else ''}.",
+            f"- Machine: {facts}; {self.a.ranks} rank{'s' if self.a.ranks > 1 else ''} a run{f', {self.a.jobs} runs at once' if self.a.jobs > 1 else ''}.",
             f"- Command: `launch/claim.sh {' '.join(self.a.said)}`", "",
             "| arm | what | parameters | d_mlp | rate | validation loss by seed | mean | perplexity | bits per byte | against sine |",
             "|---|---|---|---|---|---|---|---|---|---|", *rows, "",
@@ -267,6 +288,7 @@ def read_arguments():
     p.add_argument("--runs", required=True, help="folder of the runs")
     p.add_argument("--out", required=True, help="folder of the report")
     p.add_argument("--ranks", type=int, default=1)
+    p.add_argument("--jobs", type=int, default=1)
     p.add_argument("--seeds", default="1 2")
     p.add_argument("--rates", default="0.003 0.006")
     p.add_argument("--arms", default=" ".join(COMPARED), help="of the comparison; sine must be among them")
@@ -280,6 +302,8 @@ def read_arguments():
     except ValueError as e:
         raise Failure(f"--seeds and --rates are numbers with spaces between: {e}")
     a.arms, a.said = a.arms.split(), a.said.split()
+    if a.jobs < 1 or a.ranks < 1:
+        raise Failure(f"--jobs is {a.jobs} and --ranks {a.ranks}: both are at least 1")
     unknown = [x for x in a.arms if x not in COMPARED]
     if unknown or "sine" not in a.arms or not a.seeds or not a.rates:
         raise Failure(f"--arms is '{' '.join(a.arms)}': give sine and others of {', '.join(COMPARED)}, with at least one seed and rate")

@@ -9,7 +9,8 @@
 #   --rates "0.003 0.006"    learning rates that each arm may choose among, by the first seed
 #   --arms "sine gelu"       what is compared: sine, gelu, transformer (all three)
 #   --ablation no            leave it out
-#   --ranks N                ranks of a run (1, or all GPUs)
+#   --jobs N                 runs at once, each on GPUs of its own (one a GPU)
+#   --ranks N                ranks of a run (1)
 #   --runs DIR               where the runs go (runs/claim_<size>); runs that are done are used again
 #   --out DIR                where report.md, results.csv, results.json go (reports/claim/<UTC date>_<size>)
 #
@@ -27,10 +28,8 @@ esac
 shift
 need_programs
 programs=$build/src/programs
-ranks=1
-while [ $((2 * ranks)) -le "$(gpu_count)" ] && [ $ranks -lt 8 ]; do # a step has 8 micro-batches
-  ranks=$((2 * ranks))
-done
+jobs=$(gpu_count)
+[ "$jobs" -gt 0 ] || jobs=1
 
 if [ "$size" = small ]; then
   train=$data/bible_train.h5 val=$data/bible_val.h5
@@ -48,5 +47,5 @@ else
   fi
 fi
 exec python3 launch/claim.py --config "configs/claim/$size.ini" --programs "$programs" --runs "runs/claim_$size" \
-  --out "$reports/claim/$(date -u +%Y-%m-%d)_$size" --ranks "$ranks" --rates "$rates" --said "$size $*" "$@" \
+  --out "$reports/claim/$(date -u +%Y-%m-%d)_$size" --jobs "$jobs" --rates "$rates" --said "$size $*" "$@" \
   "data.train=$train" "data.val=$val"
