@@ -10,9 +10,9 @@ static status cuda_add(engine *base, stream_id s, void *sum, const void *a, cons
   return STATUS_OK;
 }
 
-static status cuda_leaf_squares(engine *base, const void *grad, int64_t leaf, int64_t n_leaves, double *squares,
-                                int64_t stride) {
-  CUDA(launch_leaf_squares(((cuda_engine *)base)->streams[STREAM_MAIN], grad, leaf, n_leaves, squares, stride));
+static status cuda_leaf_squares(engine *base, stream_id s, const void *grad, int64_t leaf, int64_t n_leaves,
+                                double *squares, int64_t stride) {
+  CUDA(launch_leaf_squares(((cuda_engine *)base)->streams[s], grad, leaf, n_leaves, squares, stride));
   return STATUS_OK;
 }
 

@@ -401,7 +401,8 @@ typedef struct {
   /* sum = a + b: a node of the tree; sum may be one of them. */
   status (*add)(engine *e, stream_id s, void *sum, const void *a, const void *b, int64_t n);
   /* squares[i · stride] = fp64 sum of g² over leaf i. */
-  status (*leaf_squares)(engine *e, const void *grad, int64_t leaf, int64_t n_leaves, double *squares, int64_t stride);
+  status (*leaf_squares)(engine *e, stream_id s, const void *grad, int64_t leaf, int64_t n_leaves, double *squares,
+                         int64_t stride);
   /* Sums squares and losses in index order in fp64; undoes the loss scale, then decides clipping and skipping; fills
    * the engine's step_result; adapts the loss scale and the watch for spikes that the engine keeps. grad_clip 0: off. */
   status (*finish_norm)(engine *e, const double *squares, int64_t n_squares, const double *losses, int64_t n_losses, double grad_clip);

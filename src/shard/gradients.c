@@ -31,6 +31,8 @@ struct gradients {
   bool everywhere;
   int64_t local, n_sums;
   int64_t current; /* j of the micro-batch under way; −1: none */
+  int left;        /* units whose sum is not there, in the last micro-batch */
+  int late;        /* unit whose sum is still to be handed out; −1: none */
   unit_grads *units;
   grad_pool *pools;
   int n_pools;
@@ -124,7 +126,7 @@ status gradients_create(reduction *r, bool everywhere, gradients **out) {
   REQUIRE(!r->rounds || !(everywhere || r->ranks == 1), "gradients in rounds are for slices on several ranks");
   gradients *g;
   TRY(memory_new(&g, 1, sizeof *g, "gradients"));
-  *g = (gradients){.r = r, .e = r->e, .l = r->l, .everywhere = everywhere, .current = -1};
+  *g = (gradients){.r = r, .e = r->e, .l = r->l, .everywhere = everywhere, .current = -1, .late = -1};
   status s = build(g);
   if (s != STATUS_OK) {
     gradients_destroy(g);
@@ -183,6 +185,7 @@ status gradients_begin(gradients *g, int64_t j) {
             unit_of(g, u)->name, (long long)g->units[u].done);
   }
   g->current = j;
+  g->left = g->l->m->n_units;
   return STATUS_OK;
 }
 
@@ -229,15 +232,30 @@ static int add_sums(void *context, int64_t to, int64_t from) {
 static status merge_rounds(void *context, int unit_index, int64_t round) {
   gradients *g = context;
   unit_sum c = {g, unit_index, STREAM_COMM, layout_count(g->l, unit_index)};
-  return c.count == 0 ? STATUS_OK : tree_merges(round, g->local, add_sums, &c);
+  if (c.count == 0) {
+    return STATUS_OK;
+  }
+  TRY(tree_merges(round, g->local, add_sums, &c));
+  return round + 1 < g->local ? STATUS_OK
+                              : reduction_squares(g->r, STREAM_COMM, unit_index, gradients_own(g, unit_index));
+}
+
+static status gather_sum(gradients *g, int unit_index) {
+  collectives *c = g->r->g->in_shard;
+  return c->ops->all_gather(c, gradients_own(g, unit_index), g->units[unit_index].sums[0], g->e->state,
+                            layout_slices(g->l, unit_index));
 }
 
 /* In blocks: this rank's slice of the sum is in its place. */
-static status gather_sum(void *context, int unit_index, int64_t round) {
+static status use_sum(void *context, int unit_index, int64_t round) {
   gradients *g = context;
   (void)round;
-  return g->r->g->in_shard->ops->all_gather(g->r->g->in_shard, gradients_own(g, unit_index),
-                                            g->units[unit_index].sums[0], g->e->state, layout_slices(g->l, unit_index));
+  TRY(reduction_squares(g->r, STREAM_COMM, unit_index, gradients_own(g, unit_index)));
+  if (--g->left == 0 && g->everywhere) {
+    g->late = unit_index;
+    return STATUS_OK;
+  }
+  return g->everywhere ? gather_sum(g, unit_index) : STATUS_OK;
 }
 
 static status done_in_rounds(gradients *g, int unit_index) {
@@ -257,14 +275,17 @@ static status done_in_rounds(gradients *g, int unit_index) {
 static status done_in_blocks(gradients *g, int unit_index) {
   unit_sum c = {g, unit_index, STREAM_MAIN, unit_of(g, unit_index)->count};
   TRY(tree_merges(g->current, g->local, add_sums, &c));
-  if (g->current + 1 < g->local || alone(g)) {
+  if (g->current + 1 < g->local) {
     return STATUS_OK;
+  }
+  if (alone(g)) {
+    return reduction_squares(g->r, STREAM_MAIN, unit_index, gradients_own(g, unit_index));
   }
   return reduction_start(g->r, &(reduce_call){.unit_index = unit_index,
                                               .grad = g->units[unit_index].sums[0],
                                               .sum = gradients_own(g, unit_index),
                                               .sent = -1,
-                                              .then = g->everywhere ? gather_sum : NULL,
+                                              .then = use_sum,
                                               .context = g});
 }
 
@@ -287,7 +308,21 @@ status gradients_finish(gradients *g) {
             unit_of(g, u)->name, (long long)g->units[u].done, (long long)g->local);
   }
   g->current = -1;
-  return reduction_wait(g->r);
+  return reduction_settle(g->r);
+}
+
+status gradients_hand_out(gradients *g) {
+  return g->late < 0 ? STATUS_OK : gather_sum(g, g->late);
+}
+
+status gradients_arrived(gradients *g) {
+  bool wait = g->late >= 0;
+  g->late = -1;
+  return wait ? reduction_wait(g->r) : STATUS_OK;
+}
+
+int gradients_late(const gradients *g) {
+  return g->late;
 }
 
 status gradients_repeated(gradients *g, int64_t j) {

@@ -22,8 +22,14 @@ status gradients_buffer(gradients *g, int unit_index, void **out);
 status gradients_done(gradients *g, int unit_index);
 /* Micro-batch j was launched as a graph; j = this rank's number of them: so was the step's end. */
 status gradients_repeated(gradients *g, int64_t j);
-/* After the last micro-batch: STREAM_MAIN sees the sums. */
+/* After the last micro-batch. All sums are under way, and the squared norms of this rank's leaves. */
 status gradients_finish(gradients *g);
+/* With `everywhere` the gathering of the unit whose sum came last is kept back, so that norms don't wait for it:
+ * gradients_hand_out starts it; gradients_arrived makes STREAM_MAIN see it. The sums of the other units are there when
+ * reduction_gather is done. gradients_late is that unit's index; −1: there is none. */
+status gradients_hand_out(gradients *g);
+status gradients_arrived(gradients *g);
+int gradients_late(const gradients *g);
 
 /* This rank's slice of the summed gradient (s). */
 void *gradients_own(const gradients *g, int unit_index);

@@ -242,10 +242,10 @@ status reduction_wait(reduction *r) {
 
 /* Norms and losses. */
 
-status reduction_squares(reduction *r, int unit_index, const void *own) {
+status reduction_squares(reduction *r, stream_id stream, int unit_index, const void *own) {
   int64_t first = r->l->leaves[r->l->rank], count = r->l->leaves[r->l->rank + 1] - first, units = r->l->m->n_units;
   return count == 0 ? STATUS_OK
-                    : r->e->ops->leaf_squares(r->e, own, r->l->m->units[unit_index].leaf, count,
+                    : r->e->ops->leaf_squares(r->e, stream, own, r->l->m->units[unit_index].leaf, count,
                                               r->squares + first * units + unit_index, units);
 }
 
@@ -280,12 +280,15 @@ static status gather_losses(reduction *r, const double *losses) {
   return STATUS_OK;
 }
 
-status reduction_finish(reduction *r, const double *losses, double grad_clip) {
+status reduction_gather(reduction *r, const double *losses) {
   TRY(gather_losses(r, losses));
   if (in_shard(r) != NULL) {
     TRY(gather_doubles(in_shard(r), r->squares, r->square_starts));
   }
-  TRY(reduction_wait(r));
+  return reduction_wait(r);
+}
+
+status reduction_decide(reduction *r, double grad_clip) {
   return r->e->ops->finish_norm(r->e, r->squares, (int64_t)r->l->m->n_units * UNIT_LEAVES, r->losses, r->micro_batches,
                                 grad_clip);
 }

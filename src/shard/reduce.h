@@ -63,10 +63,13 @@ status reduction_start(reduction *r, const reduce_call *call);
 status reduction_settle(reduction *r);
 /* Completes everything: STREAM_MAIN sees all sums, and what followed them. */
 status reduction_wait(reduction *r);
-/* Squared norms of this rank's leaves; `own` is the summed gradient of its slice. */
-status reduction_squares(reduction *r, int unit_index, const void *own);
-/* losses: engine memory, this rank's micro-batches. Gathers squared norms and losses and lets the engine decide on
- * clipping and skipping. */
-status reduction_finish(reduction *r, const double *losses, double grad_clip);
+/* Squared norms of this rank's leaves; `own` is the summed gradient of its slice, there as far as the stream is
+ * concerned. */
+status reduction_squares(reduction *r, stream_id stream, int unit_index, const void *own);
+/* Gathers the squared norms of all units, and losses: engine memory, this rank's micro-batches. STREAM_MAIN sees them,
+ * and all sums with what followed them. */
+status reduction_gather(reduction *r, const double *losses);
+/* Lets the engine decide on clipping and skipping. */
+status reduction_decide(reduction *r, double grad_clip);
 
 #endif

@@ -106,16 +106,19 @@ static status finish(weight_store *w, const double *losses, const update_spec *u
   store *s = (store *)w;
   TRY(check_trains(s));
   TRY(gradients_finish(s->grads));
-  for (int unit_index = 0; unit_index < w->m->n_units; unit_index++) {
-    TRY(reduction_squares(s->r, unit_index, gradients_own(s->grads, unit_index)));
-  }
-  TRY(reduction_finish(s->r, losses, u->grad_clip));
+  TRY(reduction_gather(s->r, losses));
+  TRY(gradients_hand_out(s->grads));
+  TRY(reduction_decide(s->r, u->grad_clip));
   TRY(keeper_stale(s->k));
+  int late = gradients_late(s->grads);
   for (int unit_index = 0; unit_index < w->m->n_units; unit_index++) {
-    TRY(update_unit(s, unit_index, u));
-    TRY(keeper_publish(s->k, unit_index));
+    if (unit_index != late) {
+      TRY(update_unit(s, unit_index, u));
+      TRY(keeper_publish(s->k, unit_index));
+    }
   }
-  return STATUS_OK;
+  TRY(gradients_arrived(s->grads));
+  return late < 0 ? STATUS_OK : update_unit(s, late, u); /* every rank has all of it: nothing to publish */
 }
 
 /* Exchanges go by other streams. In blocks only a rank's last micro-batch has some; its first waits for weights that

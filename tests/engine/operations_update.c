@@ -21,7 +21,7 @@ static status run_leaf_squares(trial *t, const op_case *c) {
   double before[4096] = {0};
   assert_true(c->B * stride <= 4096);
   double *squares = changed(t, KIND_F64, "squares", before, c->B * stride, (rounding){.wide = true});
-  return t->e->ops->leaf_squares(t->e, grad, c->T, c->B, squares, stride);
+  return t->e->ops->leaf_squares(t->e, STREAM_MAIN, grad, c->T, c->B, squares, stride);
 }
 
 /* B squares and T losses. */

@@ -17,7 +17,7 @@ static void test_add_and_squares(void **state) {
     int64_t leaf = 4100, leaves = 9, n = leaf * leaves;
     double *a = random_doubles(n, 1), *b = random_doubles(n, 1), squares[18] = {0};
     float *sum = to_floats(a, n), *term = to_floats(b, n);
-    OK(e->ops->leaf_squares(e, sum, leaf, leaves, squares, 2));
+    OK(e->ops->leaf_squares(e, STREAM_MAIN, sum, leaf, leaves, squares, 2));
     for (int64_t i = 0; i < leaves; i++) {
       assert_true(squares[2 * i + 1] == 0 && fabs(squares[2 * i] / dot(a + i * leaf, a + i * leaf, leaf) - 1) < 1e-14);
     }

@@ -271,12 +271,13 @@ static status add(engine *base, stream_id s, void *sum, const void *a, const voi
 
 static status run_squares(deferred_engine *e, void *arguments) {
   const sum_job *a = arguments;
-  return e->real->ops->leaf_squares(e->real, a->in, a->n, a->count, a->out, a->stride);
+  return e->real->ops->leaf_squares(e->real, STREAM_MAIN, a->in, a->n, a->count, a->out, a->stride);
 }
 
-static status leaf_squares(engine *base, const void *grad, int64_t leaf, int64_t n, double *squares, int64_t stride) {
+static status leaf_squares(engine *base, stream_id s, const void *grad, int64_t leaf, int64_t n, double *squares,
+                           int64_t stride) {
   const sum_job a = {.out = squares, .in = grad, .n = leaf, .count = n, .stride = stride};
-  return issue(of(base), STREAM_MAIN, run_squares, &a, sizeof a);
+  return issue(of(base), s, run_squares, &a, sizeof a);
 }
 
 typedef struct {

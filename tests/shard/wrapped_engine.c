@@ -60,9 +60,9 @@ static status add(engine *e, stream_id s, void *sum, const void *a, const void *
   return real_of(e)->ops->add(real_of(e), s, sum, a, b, n);
 }
 
-static status leaf_squares(engine *e, const void *grad, int64_t leaf, int64_t n_leaves, double *squares,
+static status leaf_squares(engine *e, stream_id s, const void *grad, int64_t leaf, int64_t n_leaves, double *squares,
                            int64_t stride) {
-  return real_of(e)->ops->leaf_squares(real_of(e), grad, leaf, n_leaves, squares, stride);
+  return real_of(e)->ops->leaf_squares(real_of(e), s, grad, leaf, n_leaves, squares, stride);
 }
 
 static status finish_norm(engine *e, const double *squares, int64_t n_squares, const double *losses, int64_t n_losses,

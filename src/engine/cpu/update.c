@@ -23,8 +23,9 @@ status ENGINE_NAME(update_add)(engine *e, stream_id s, void *sum, const void *a,
   return STATUS_OK;
 }
 
-status ENGINE_NAME(leaf_squares)(engine *e, const void *grad, int64_t leaf, int64_t n_leaves, double *squares,
-                                 int64_t stride) {
+status ENGINE_NAME(leaf_squares)(engine *e, stream_id s, const void *grad, int64_t leaf, int64_t n_leaves,
+                                 double *squares, int64_t stride) {
+  (void)s;
   const real *g = grad;
 #pragma omp parallel for num_threads(cpu_of(e)->threads) schedule(static)
   for (int64_t i = 0; i < n_leaves; i++) {
