@@ -136,7 +136,7 @@ def pack(o, target):
     # All hold the same kernels: a dictionary that spans two of them keeps them once.
     filters = [{"id": lzma.FILTER_LZMA2, "preset": 3, "dict_size": 96 << 20}]
     with tempfile.TemporaryDirectory() as work, lzma.open(target, "wb", filters=filters) as packed, tarfile.open(fileobj=packed, mode="w|") as tar:
-        for file in [*programs, *tests_there, *(o.build / "tests/speed").glob("*.so")]:
+        for file in [*programs, *tests_there, *(o.build / "tests/speed").glob("*.so"), *(o.build / "tests/ckpt").glob("*.so")]:
             small = pathlib.Path(work) / "file"
             subprocess.run(["strip", "-o", small, file], check=True)
             tar.add(small, arcname=folder / file.relative_to(o.build))

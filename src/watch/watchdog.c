@@ -256,8 +256,8 @@ static void look_at_exchanges(double now) {
 static void beat(double now) {
   activity a = activity_now();
   tell_all(MESSAGE_BEAT, &a, sizeof a);
+  judge(now); /* first: a rank that died says more than the exchange that failed with it */
   look_at_exchanges(now);
-  judge(now);
 }
 
 /* After a time in which this thread itself did not run (the whole host stood still, or the job was suspended) the
