@@ -38,6 +38,7 @@ PHASES = {
 ON_GPUS = {"collective": Phase("collective", 3, "forward and backward, in the step on the device")}
 # A held rank shows progress unless it hangs, so the first two are found by its death and its silence.
 SAID = {"SIGKILL": "died", "SIGSTOP": "is stopped, without a sign of life for", "hang": "hangs, without progress for"}
+FURTHEST = "is furthest behind, and no rank has made progress for"  # when it hangs where all wait
 STRATEGIES = {"auto": {}, "ddp": {}, "shard_optimizer": {}, "shard_grad": {}, "full_shard": {}, "hybrid": {"shard_ranks": 2}}
 
 Case = collections.namedtuple("Case", "ranks rank phase fault strategy", defaults=("auto",))
@@ -115,7 +116,8 @@ class WatchdogCase(TrainCase):
 
     def signature(self, case):
         p = self.phase_of(case)
-        return rf"error: (rank \d of {case.ranks} on \S+: )?rank {case.rank} on \S+ \(process \d+\) {SAID[case.fault]}[^:]*: step {p.step}, {p.said}"
+        said = FURTHEST if (case.fault, case.phase) == ("hang", "collective") else SAID[case.fault]
+        return rf"error: (rank \d of {case.ranks} on \S+: )?rank {case.rank} on \S+ \(process \d+\) {said}[^:]*: step {p.step}, {p.said}"
 
     def fault_of(self, o):
         """What is wrong with an outcome; "" when it is as it must be."""

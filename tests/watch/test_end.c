@@ -75,11 +75,28 @@ static void test_exchange_that_cannot_be_given_up(void **state) {
   assert_null(strstr(out, "went on"));
 }
 
+/* In a process of its own. */
+static void test_end_that_hangs(void **state) {
+  (void)state;
+  pid_t child = fork();
+  if (child == 0) {
+    watch_end_within(1, STATUS_USER_ERROR);
+    sleep(60);
+    sleep(60);
+    _exit(9);
+  }
+  int code;
+  assert_int_equal(waitpid(child, &code, 0), child);
+  assert_true(WIFEXITED(code));
+  assert_int_equal(WEXITSTATUS(code), STATUS_USER_ERROR);
+}
+
 int main(int argc, char **argv) {
   self = argv[0];
   if (argc > 1 && strcmp(argv[1], "rank") == 0) {
     return run_rank(argc, argv);
   }
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_exchange_that_cannot_be_given_up)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_exchange_that_cannot_be_given_up),
+                                     cmocka_unit_test(test_end_that_hangs)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
