@@ -3,7 +3,7 @@
     watchdog_matrix.py FILE                                     ranks, phases, faults and strategies on the CPU
     watchdog_matrix.py FILE --device cuda --cases gpus          what two GPUs have ways of their own for, over NCCL
 
-Ends with 1 where a case was not right, or where the GPUs hold more memory afterwards than before.
+PSANN_PROGRAMS names the folder of the programs, PSANN_FAULTY_CALLS the library of tests/ckpt/faulty_calls.c. Ends with 1 where a case was not right, or where the GPUs hold more memory afterwards than before.
 """
 import argparse
 import collections
