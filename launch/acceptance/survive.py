@@ -32,7 +32,7 @@ LATE_S = 2            # with which mpirun may pass on the last words of a job th
 WARM = 10             # steps of a launch that are not counted
 A_MINUTE = 60
 # Steps of the run, between checkpoints, and before something happens to it.
-STEPS, INTERVAL, STRUCK = 160, 50, 75
+STEPS, INTERVAL, STRUCK = 200, 80, 100  # a save may take five seconds before it meets the next one
 CPU_STEPS, CPU_INTERVAL, CPU_STRUCK = 60, 20, 30
 
 
@@ -67,21 +67,24 @@ def matrix(o, page):
         text = page.read_text()
         count = next(line for line in text.splitlines() if " cases, " in line).split()
         return {"cases": int(count[0]), "right": int(count[2]), "page": text}
-    how = ("--every", 9, "--at-once", 4) if o.cpu else ("--device", "cuda", "--at-once", 10)
+    how = ("--every", 9, "--at-once", 4) if o.cpu else ("--device", "cuda", "--at-once", 12)
     return Part("every phase", [sys.executable, "tests/train/watchdog_matrix.py", page, "--cases", "gpus", *how], 300, prepare=prepare, read=read,
                 environment={"PSANN_PROGRAMS": str(o.build / "src/programs"), "PSANN_FAULTY_CALLS": str(library)})
 
 
 def cost_of_saves(run):
-    """Of the saves whose end fell into the run: seconds of each, for which training stood still, and how much slower the steps beside it were."""
+    """Of the saves whose end fell into the run, and which did not wait for the one before: seconds of each, for which training stood still, and how
+    much slower the steps beside it were."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     rows = {e["step"]: e["step_ms"] for e in lines if "event" not in e}
-    beside, saves = {}, []  # steps, by the save that they were beside
-    for i, e in enumerate(lines):
-        before = [r["step"] for r in lines[:i] if "event" not in r]
-        if e.get("event") == "save" and before and before[-1] > e["step"]:
-            beside[e["step"]] = range(e["step"] + 1, before[-1] + 1)
-            saves.append(e)
+    beside, saves, last, ended = {}, [], 0, 0  # steps, by the save that they were beside
+    for e in lines:
+        if e.get("event") == "save":
+            if last > e["step"] > ended:
+                beside[e["step"]] = range(e["step"] + 1, last + 1)
+                saves.append(e)
+            ended = last
+        last = e["step"] if "event" not in e else last
     slow = {step for steps in beside.values() for step in steps}
     alone = [ms for step, ms in rows.items() if step > WARM and step not in slow]
     if not saves or not alone:
