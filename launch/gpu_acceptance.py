@@ -13,7 +13,8 @@ them. Results are gathered in FOLDER/results.json (-o, runs/acceptance), logs be
 named again. --dry-run prints the commands alone. --cpu puts small stand-ins in the place of what needs a GPU: a test of this script.
 
 Two GPUs: speed2 and rival2 (this program and PyTorch on both), strategies (the same losses under every strategy, bit for bit, and their speed),
-large (models of 3 and 7 billion parameters), save7b (a checkpoint of 80 GB, and training on from it).
+large (models of 3 and 7 billion parameters), save7b (a checkpoint of 80 GB, and training on from it), survive (ranks that are killed, stopped or hang, a run that goes on after that, and what
+checkpoints cost).
 The stage `real` wants the token stores of launch/train_124m.sh --stores, made where Debian's archive can be reached.
 """
 import argparse
@@ -31,14 +32,14 @@ import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from acceptance import sharding, stages  # noqa: E402
+from acceptance import sharding, stages, survive  # noqa: E402
 from acceptance.parts import SOURCE, do_part, to_run  # noqa: E402
 from acceptance.report import write_report  # noqa: E402
 
 BUDGET = 520  # seconds of a call, after which no part goes on
 STAGES = {"tests": stages.tests, "training": stages.training, "memcheck": stages.sanitizer("memcheck"), "racecheck": stages.sanitizer("racecheck"),
           "agreement": stages.agreement, "speed": stages.speed, "rival": stages.rival, "speed2": stages.speed2, "rival2": sharding.rival2,
-          "strategies": sharding.strategies, "large": sharding.large, "save7b": sharding.save7b, "real": stages.real}
+          "strategies": sharding.strategies, "large": sharding.large, "save7b": sharding.save7b, "survive": survive.survive, "real": stages.real}
 ONE_GPU = ("tests", "memcheck", "racecheck", "agreement", "speed", "rival")
 
 
@@ -136,7 +137,7 @@ def pack(o, target):
     # All hold the same kernels: a dictionary that spans two of them keeps them once.
     filters = [{"id": lzma.FILTER_LZMA2, "preset": 3, "dict_size": 96 << 20}]
     with tempfile.TemporaryDirectory() as work, lzma.open(target, "wb", filters=filters) as packed, tarfile.open(fileobj=packed, mode="w|") as tar:
-        for file in [*programs, *tests_there, *(o.build / "tests/speed").glob("*.so")]:
+        for file in [*programs, *tests_there, *(o.build / "tests/speed").glob("*.so"), *(o.build / "tests/ckpt").glob("*.so")]:
             small = pathlib.Path(work) / "file"
             subprocess.run(["strip", "-o", small, file], check=True)
             tar.add(small, arcname=folder / file.relative_to(o.build))

@@ -2,9 +2,19 @@
 import subprocess
 
 
-def gpus():
+def ask(*options):
+    """What nvidia-smi prints; nothing where it is missing or fails."""
     try:
-        found = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=60)
+        found = subprocess.run(["nvidia-smi", *options], capture_output=True, text=True, timeout=60)
     except OSError:
-        return 0
-    return found.stdout.count("GPU ") if found.returncode == 0 else 0
+        return ""
+    return found.stdout if found.returncode == 0 else ""
+
+
+def gpus():
+    return ask("--list-gpus").count("GPU ")
+
+
+def memory_used():
+    """MiB of each GPU that anybody holds."""
+    return [int(line) for line in ask("--query-gpu=memory.used", "--format=csv,noheader,nounits").split()]

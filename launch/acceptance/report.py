@@ -6,9 +6,10 @@ import time
 from .parts import SOURCE
 from .sharding import STRATEGIES
 from .stages import RIVAL_BATCH
+from .survive import WATCH_S
 
 REFERENCE = SOURCE / "reports" / "reference_h200.json"
-CHECKS = ("tests", "training", "memcheck", "racecheck", "agreement", "strategies", "save7b")
+CHECKS = ("tests", "training", "memcheck", "racecheck", "agreement", "strategies", "save7b", "survive")
 GIB = 2**30
 
 
@@ -167,6 +168,27 @@ def save_lines(results):
     return lines
 
 
+def survive_lines(results):
+    """A run that is ended, or loses a rank, and what checkpoints cost."""
+    found = {name: part["found"] for name, part in results["stages"].get("survive", {}).items() if "found" in part}
+    seconds = lambda f, key: show(f.get(key), "{:.1f}")
+    rows = [[name, f["at_step"], seconds(f, "named_s"), seconds(f, "ended_s"), seconds(f, "again_s"), seconds(f["launches"][-1], "first_step_s"),
+             f["launches"][-1]["resumed_from"], "the same"] for name, f in found.items() if "at_step" in f]
+    lines = ["", "124m on two ranks, seconds from what happened to it; SIGUSR1 goes to mpirun, the others to rank 1 of a run under `launch/supervise.sh` (watch.timeout_s = "
+             f"{WATCH_S}, a pause of a second before the new launch). Losses of all steps, weights and moments at the end are held against an unbroken run's.", ""] if rows else []
+    lines += table(["what", "at step", "named", "launch ended", "first step of the next launch", "of these from its start", "from step", "bits"], rows) if rows else []
+    if "unbroken" in found:
+        f = found["unbroken"]
+        speed = lambda ms: f"{ms:.1f} ms each, {1000 * f['batch_tokens'] / ms:,.0f} tok/s"
+        lines += ["", f"- First step {seconds(f['launches'][0], 'first_step_s')} s after the start.", f"- Checkpoints of {f['file_bytes'] / 1e9:.2f} GB in the background: "
+                  + "; ".join(f"step {s['step']}: written in {s['seconds']:.1f} s, training stood still for {s['waited']:.2f} s, {s['steps']} steps beside it took {speed(s['ms'])}"
+                              for s in f["saves"]) + f"; steps without take {speed(f['usual_ms'])}.",
+                  f"- At one a minute that is {100 * f['share']:.2f} % of the time (the dearest one). Wanted: under 2 %: {'yes' if f['share'] < 0.02 else 'NO'}."]
+    if "every phase" in found:
+        lines += ["", found["every phase"]["page"].replace("# ", "### ", 1)]
+    return lines
+
+
 def ten_lines(results):
     ten = results["stages"].get("agreement", {}).get("ten steps on the GPU", {}).get("found")
     if not ten:
@@ -186,7 +208,7 @@ def report_text(results, stages):
     lines += ["- `launch/gpu_acceptance.py " + " ".join(results["stages"]) + "`", "", "## Correctness", ""]
     lines += table(["stage", "part", "result", "seconds"],
                    [[stage, name, part["state"], part["seconds"]] for stage in CHECKS for name, part in results["stages"].get(stage, {}).items()])
-    lines += [*ten_lines(results), *bits_lines(results), *save_lines(results), "", "## Speed", "",
+    lines += [*ten_lines(results), *bits_lines(results), *save_lines(results), *survive_lines(results), "", "## Speed", "",
               f"psann: median of three timings of {results.get('bench_steps', 20)} steps after 5, random tokens. PyTorch, recorded: {reference['machine']}. {reference['conditions']}",
               "PyTorch, this run: `tests/speed/torch_rival_gpu.py`, the same model written here, on the same machine.", "", *speed_table(results), "",
               "## Two GPUs of twice one", "",

@@ -15,7 +15,7 @@ static struct {
   _Atomic int phase;
   _Atomic int64_t step, steps_begun, progress, collectives, helped;
   _Atomic(const char *) collective;
-  atomic_bool waiting, leaning;
+  atomic_bool waiting, leaning, halted;
 } now;
 
 /* The main thread's own. */
@@ -76,6 +76,9 @@ static bool main_thread(void) {
 
 void activity_tick(void) {
   if (main_thread()) {
+    while (atomic_load_explicit(&now.halted, memory_order_relaxed)) {
+      pause();
+    }
     add_one(&now.progress);
   } else { /* there may be several */
     atomic_fetch_add_explicit(&now.helped, 1, memory_order_relaxed);
@@ -123,6 +126,10 @@ void activity_stand(void) {
     atomic_store_explicit(&now.leaning, false, memory_order_relaxed);
     activity_tick();
   }
+}
+
+void activity_halt(void) {
+  atomic_store_explicit(&now.halted, true, memory_order_relaxed);
 }
 
 double activity_waiting_seconds(void) {

@@ -49,6 +49,12 @@ void activity_issue(void);
 void activity_lean(void);
 void activity_stand(void);
 
+/* Any thread: the main thread stays where it next shows a sign of life, for good. Before a process ends by another
+ * thread's hand, since an exchange that is given up returns as if it had been done: nothing may go on with what it
+ * left.
+ */
+void activity_halt(void);
+
 /* Seconds spent between wait and waited since the process began; the main thread's. */
 double activity_waiting_seconds(void);
 

@@ -28,7 +28,7 @@ typedef struct {
   status (*wait)(collectives *c);
   /* For the watchdog's thread, between create and destroy; NULL where the transport has no such thing. check: a failure
    * that came up behind the calls' backs. abort: gives up what is under way, so that no device waits for a rank that
-   * is gone; nothing else may be called afterwards. */
+   * is gone; it may never return, nothing else may be called afterwards, and what was under way is no result. */
   status (*check)(collectives *c);
   void (*abort)(collectives *c);
   /* Seconds for which computation has stood still for exchanges since the last call, as far as that is known by now;

@@ -14,6 +14,8 @@
 #include "watch/terminal.h"
 #include "watch/watchdog.h"
 
+enum { PATIENCE_S = 300 }; /* after a failure, until a save under way is whole and everything is freed */
+
 static void introduce(const training *t) {
   const console_run r = {.c = t->c,
                          .d = t->d,
@@ -81,6 +83,7 @@ int main(int argc, char **argv) {
     mark_failure(&t, s);
     dist_end(&d, s);
     watch_stop();
+    watch_end_within(PATIENCE_S, s);
     training_close(&t);
     return s;
   }

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/activity.h"
@@ -28,6 +29,7 @@ enum {
 };
 
 static const double MOST_INTERVAL_S = 1, LEAST_INTERVAL_S = 0.02, FLUSH_S = 1, DEPUTY_S = 1, FAULT_S = 2;
+static const long GIVE_UP_NS = 500000000;
 
 /* What rank 0 tells the others to do. */
 typedef struct {
@@ -76,8 +78,43 @@ static void tell_all(message_type type, const void *payload, size_t bytes) {
 /* The end. From here on nothing may keep this process: not the log, not a device, not MPI. */
 
 static void last_resort(void) {
+  sigset_t it;
+  sigemptyset(&it);
+  sigaddset(&it, SIGALRM);
   signal(SIGALRM, SIG_DFL);
+  pthread_sigmask(SIG_UNBLOCK, &it, NULL); /* this thread takes it, whatever the others block */
   alarm(LAST_RESORT_S);
+}
+
+static void *give_up(void *unused) {
+  for (int i = 0; i < EXCHANGES; i++) {
+    collectives *c = w.exchanges[i];
+    if (c != NULL && c->ops->abort != NULL) {
+      c->ops->abort(c);
+    }
+  }
+  return unused;
+}
+
+/* On a thread of its own and for a moment, since it may last for ever: NCCL frees GPU memory, for which CUDA first
+ * waits until the device is idle, and a copy engine that waits for a rank that is gone is not to be told otherwise. The
+ * end of the process takes all of it away in any case. */
+static void give_up_exchanges(void) {
+  pthread_mutex_lock(&w.lock); /* for good */
+  bool any = false;
+  for (int i = 0; i < EXCHANGES; i++) {
+    any = any || (w.exchanges[i] != NULL && w.exchanges[i]->ops->abort != NULL);
+  }
+  pthread_t thread;
+  struct timespec until;
+  if (!any || pthread_create(&thread, NULL, give_up, NULL) != 0) {
+    return;
+  }
+  clock_gettime(CLOCK_MONOTONIC, &until);
+  until.tv_nsec += GIVE_UP_NS;
+  until.tv_sec += until.tv_nsec / 1000000000;
+  until.tv_nsec %= 1000000000;
+  pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &until);
 }
 
 /* `kills`: the process in question can't be left to end by itself. */
@@ -85,13 +122,8 @@ static _Noreturn void end_process(bool kills, const watch_peer *peer) {
   if (kills && strcmp(peer->host, w.d->host) == 0) {
     process_kill(&peer->process);
   }
-  pthread_mutex_lock(&w.lock); /* for good */
-  for (int i = 0; i < EXCHANGES; i++) {
-    collectives *c = w.exchanges[i];
-    if (c != NULL && c->ops->abort != NULL) {
-      c->ops->abort(c);
-    }
-  }
+  activity_halt(); /* what an exchange leaves that is given up is no result */
+  give_up_exchanges();
   terminal_give_back();
   _exit(STATUS_FAILURE);
 }
@@ -224,8 +256,8 @@ static void look_at_exchanges(double now) {
 static void beat(double now) {
   activity a = activity_now();
   tell_all(MESSAGE_BEAT, &a, sizeof a);
+  judge(now); /* first: a rank that died says more than the exchange that failed with it */
   look_at_exchanges(now);
-  judge(now);
 }
 
 /* After a time in which this thread itself did not run (the whole host stood still, or the job was suspended) the
@@ -394,4 +426,17 @@ void watch_stop(void) {
   }
   w.running = false;
   release();
+}
+
+static volatile sig_atomic_t late_code;
+
+static void end_late(int signal_number) {
+  (void)signal_number;
+  _exit(late_code);
+}
+
+void watch_end_within(int seconds, status code) {
+  late_code = code;
+  signal(SIGALRM, end_late);
+  alarm((unsigned)seconds);
 }

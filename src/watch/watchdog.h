@@ -23,4 +23,8 @@ void watch_ending(void);
 /* The same, and the thread ends. Harmless when nothing runs. */
 void watch_stop(void);
 
+/* The process ends with this code after so many seconds, unless it has ended before: for its last steps after a failure,
+ * when a device may wait for an exchange that another rank never began, and nobody watches any more. */
+void watch_end_within(int seconds, status code);
+
 #endif

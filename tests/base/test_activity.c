@@ -1,5 +1,6 @@
 /* What watchers see of the main thread: progress, nested waits, and another thread that it leans on. */
 #include <pthread.h>
+#include <sys/wait.h>
 
 #include "base/activity.h"
 #include "base/clock.h"
@@ -90,6 +91,34 @@ static void test_holds_that_are_none(void **state) {
   }
 }
 
+static void *halt_main(void *unused) {
+  activity_halt();
+  activity_tick(); /* this thread goes on */
+  int64_t before = activity_now().progress;
+  usleep(50000);
+  _exit(activity_now().progress == before ? 0 : 1);
+  return unused;
+}
+
+/* In a process of its own, which the other thread ends. */
+static void test_halt(void **state) {
+  (void)state;
+  pid_t child = fork();
+  if (child == 0) {
+    pthread_t thread;
+    double start = clock_seconds();
+    pthread_create(&thread, NULL, halt_main, NULL);
+    while (clock_seconds() - start < 20) {
+      activity_tick();
+    }
+    _exit(2);
+  }
+  int code;
+  assert_int_equal(waitpid(child, &code, 0), child);
+  assert_true(WIFEXITED(code));
+  assert_int_equal(WEXITSTATUS(code), 0);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_progress),
@@ -97,6 +126,7 @@ int main(void) {
       cmocka_unit_test(test_words),
       cmocka_unit_test(test_other_threads),
       cmocka_unit_test(test_holds_that_are_none),
+      cmocka_unit_test(test_halt),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

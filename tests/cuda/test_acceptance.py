@@ -16,7 +16,7 @@ BUILD = pathlib.Path(os.environ["PSANN_BUILD"])
 
 
 sys.path.insert(0, str(SOURCE / "launch"))
-from acceptance import parts, report, sharding, stages  # noqa: E402
+from acceptance import parts, report, sharding, stages, survive  # noqa: E402
 
 
 class Acceptance(unittest.TestCase):
@@ -93,6 +93,51 @@ class Acceptance(unittest.TestCase):
         text = (self.folder / "out" / "report.md").read_text()
         self.assertIn("bit for bit", text)
         self.assertIn("8 steps full_shard", text)
+
+    def test_runs_that_survive(self):
+        self.run_script("--cpu", "survive")
+        found = self.results()["survive"]
+        self.assertEqual({p["state"] for p in found.values()}, {"ok"})
+        for name in ("a rank killed", "a rank stopped"):
+            self.assertLess(found[name]["found"]["named_s"], found[name]["found"]["ended_s"] + 1)
+        self.assertEqual(found["SIGUSR1, then on"]["found"]["mark"]["state"], "stopped")
+        self.assertEqual(found["every phase"]["found"]["right"], found["every phase"]["found"]["cases"])
+        text = (self.folder / "out" / "report.md").read_text()
+        for line in ("| survive | a rank killed | ok |", "| a rank stopped | ", "At one a minute that is ", "### Ranks that are killed, stopped or hang"):
+            self.assertIn(line, text)
+        # A run that ends otherwise is seen.
+        part = next(p for p in survive.survive(self.options()) if p.name == "SIGUSR1, then on")
+        facts, rows = self.folder / "out" / "survive" / "usr1.json", self.folder / "out" / "survive" / "usr1" / "metrics.csv"
+        rows.write_text(rows.read_text().replace("\n40,", "\n40,1"))
+        with self.assertRaisesRegex(ValueError, "step 40: usr1 has loss"):
+            part.read("")
+        for change, said in (({"launch_code": 3}, "the first launch ended with code 3"), ({"again_s": None}, "nothing tells of again_s"),
+                             ({"launches": [{"first_step": 1}]}, "did not go on from a checkpoint")):
+            changed = {k: v for k, v in {**json.loads(facts.read_text()), **change}.items() if v is not None}
+            facts.with_name("kept.json").write_text(facts.read_text())
+            facts.write_text(json.dumps(changed))
+            with self.assertRaisesRegex(ValueError, said):
+                part.read("")
+            facts.with_name("kept.json").replace(facts)
+
+    def options(self):
+        class Options:
+            cpu, build, out, bench_steps = True, BUILD, self.folder / "out", 20
+        return Options
+
+    def test_cost_of_checkpoints(self):
+        """Saves: one beside three slow steps; one that waited for it; one whose end was seen before another step. What comes in the first steps is not counted."""
+        (self.folder / "metrics.jsonl").write_text("\n".join(json.dumps(e) for e in (
+            [{"step": i, "step_ms": 500 if i < 11 else 100} for i in range(1, 21)] + [{"event": "start", "step": 0}] + [{"step": i, "step_ms": 200} for i in (21, 22, 23)]
+            + [{"event": "save", "step": 20, "seconds": 0.6, "waited": 0.3}] + [{"step": 24, "step_ms": 100}, {"event": "save", "step": 23, "seconds": 9, "waited": 9}]
+            + [{"step": i, "step_ms": 100} for i in range(25, 31)]
+            + [{"event": "save", "step": 30, "seconds": 9, "waited": 9}])))
+        found = survive.cost_of_saves(self.folder)
+        self.assertEqual((found["usual_ms"], [s["step"] for s in found["saves"]], found["saves"][0]["steps"]), (100, [20], 3))
+        self.assertAlmostEqual(found["share"], (0.3 + 0.3) / 60)
+        (self.folder / "metrics.jsonl").write_text('{"step": 1, "step_ms": 1}\n')
+        with self.assertRaisesRegex(ValueError, "tells of no save"):
+            survive.cost_of_saves(self.folder)
 
     def test_runs_that_differ(self):
         for run, loss in (("a", "5.25"), ("b", "5.250000000000001")):
