@@ -181,7 +181,7 @@ def survive_lines(results):
         f = found["unbroken"]
         speed = lambda ms: f"{ms:.1f} ms each, {1000 * f['batch_tokens'] / ms:,.0f} tok/s"
         lines += ["", f"- First step {seconds(f['launches'][0], 'first_step_s')} s after the start.", f"- Checkpoints of {f['file_bytes'] / 1e9:.2f} GB in the background: "
-                  + "; ".join(f"step {s['step']}: written in {s['seconds']:.1f} s, training stood still for {s['waited']:.2f} s, {s['steps']} steps beside it took {speed(s['ms'])}"
+                  + "; ".join(f"step {s['step']}: written in {s['seconds']:.1f} s, training stood still for {s['copied']:.2f} s, for its copy, {s['steps']} steps beside it took {speed(s['ms'])}"
                               for s in f["saves"]) + f"; steps without take {speed(f['usual_ms'])}.",
                   f"- At one a minute that is {100 * f['share']:.2f} % of the time (the dearest one). Wanted: under 2 %: {'yes' if f['share'] < 0.02 else 'NO'}."]
     if "every phase" in found:

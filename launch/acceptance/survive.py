@@ -32,7 +32,7 @@ LATE_S = 2            # with which mpirun may pass on the last words of a job th
 WARM = 10             # steps of a launch that are not counted
 A_MINUTE = 60
 # Steps of the run, between checkpoints, and before something happens to it.
-STEPS, INTERVAL, STRUCK = 200, 80, 100  # a save may take five seconds before it meets the next one
+STEPS, INTERVAL, STRUCK = 330, 160, 200  # a save may take ten seconds before it meets the next one
 CPU_STEPS, CPU_INTERVAL, CPU_STRUCK = 60, 20, 30
 
 
@@ -73,8 +73,8 @@ def matrix(o, page):
 
 
 def cost_of_saves(run):
-    """Of the saves whose end fell into the run, and which did not wait for the one before: seconds of each, for which training stood still, and how
-    much slower the steps beside it were."""
+    """Of the saves whose end fell into the run, and which did not wait for the one before: seconds of each, for which training stood still for the copy,
+    and how much slower the steps beside it were. A wait of the next save for its end is left out: saves a minute apart have none."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     rows = {e["step"]: e["step_ms"] for e in lines if "event" not in e}
     beside, saves, last, ended = {}, [], 0, 0  # steps, by the save that they were beside
@@ -90,8 +90,8 @@ def cost_of_saves(run):
     if not saves or not alone:
         raise ValueError(f"{run / 'metrics.jsonl'} tells of no save that ended while steps went on")
     usual = statistics.median(alone)
-    lost = [e["waited"] + sum(rows[step] - usual for step in beside[e["step"]]) / 1000 for e in saves]
-    return {"saves": [{"step": e["step"], "seconds": e["seconds"], "waited": e["waited"], "steps": len(beside[e["step"]]),
+    lost = [e["copied"] + sum(rows[step] - usual for step in beside[e["step"]]) / 1000 for e in saves]
+    return {"saves": [{"step": e["step"], "seconds": e["seconds"], "copied": e["copied"], "steps": len(beside[e["step"]]),
                        "ms": statistics.mean(rows[step] for step in beside[e["step"]]), "lost": s} for e, s in zip(saves, lost)],
             "usual_ms": usual, "share": max(0, max(lost)) / A_MINUTE}
 

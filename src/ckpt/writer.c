@@ -244,7 +244,7 @@ status checkpoint_writer_start(checkpoint_writer *b, const run_state *state) {
     all_is_there(b);
   }
   b->pushed = clock_seconds();
-  b->outcome.waited = b->pushed - b->started;
+  b->outcome.waited = b->outcome.copied = b->pushed - b->started;
   return STATUS_OK;
 }
 

@@ -30,7 +30,8 @@ typedef struct {
   run_state state; /* that was saved; step −1: no save has ended */
   status result;   /* the same on all ranks; a failure's message is status_message() */
   double seconds;  /* from its start to its end, on this rank */
-  double waited;   /* of these, what training waited */
+  double waited;   /* of these, what training waited, */
+  double copied;   /* and of these for the copy; the rest is pushing, and waits for the end */
 } checkpoint_outcome;
 
 /* Bytes of host memory that a rank's copy takes when shard_ranks of the ranks save a share each, with what rank 0 needs

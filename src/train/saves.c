@@ -26,10 +26,14 @@ static status written(saves *s, const checkpoint_outcome *o) {
     s->best_step = o->state.best_step;
     s->best_val_loss = o->state.best_val_loss;
   }
-  log_line("[save] step=%lld dt=%.1fs, training waited %.2fs", (long long)o->state.step, o->seconds, o->waited);
+  char copy[48] = "";
+  if (o->copied > 0) {
+    snprintf(copy, sizeof copy, ", for the copy %.2fs", o->copied);
+  }
+  log_line("[save] step=%lld dt=%.1fs, training waited %.2fs%s", (long long)o->state.step, o->seconds, o->waited, copy);
   if (t->metrics != NULL) {
-    const metrics_number numbers[] = {{"seconds", o->seconds}, {"waited", o->waited}};
-    metrics_event(t->metrics, o->state.step, "save", numbers, 2, "%s/step_%08lld.h5", t->checkpoints,
+    const metrics_number numbers[] = {{"seconds", o->seconds}, {"waited", o->waited}, {"copied", o->copied}};
+    metrics_event(t->metrics, o->state.step, "save", numbers, 3, "%s/step_%08lld.h5", t->checkpoints,
                   (long long)o->state.step);
   }
   return STATUS_OK;
