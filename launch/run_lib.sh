@@ -45,13 +45,33 @@ newest_step() {
   echo "${step:-0}"
 }
 
-# Signals that ask for an end set $asked and reach $child, a process in the background, as SIGUSR1.
+# Ranks of psann_train below a process on this machine.
+ranks_below() {
+  local next
+  for next in $(cat "/proc/$1/task/"*/children 2>/dev/null); do
+    if [ "$(cat "/proc/$next/comm" 2>/dev/null)" = psann_train ]; then
+      echo "$next"
+    else
+      ranks_below "$next"
+    fi
+  done
+}
+
+# One rank that knows is enough. The launcher is told where none is below it: srun passes SIGUSR1 on, and so do some mpiruns, but not all.
+ask_child() {
+  local ranks
+  ranks=$(ranks_below "$child")
+  # shellcheck disable=SC2086
+  kill -USR1 ${ranks:-$child} 2>/dev/null
+}
+
+# Signals that ask for an end set $asked and reach the ranks of $child, a process in the background, as SIGUSR1.
 asked=''
 child=''
 longest_alone=20 # seconds
 on_signal() {
   asked=$1
-  [ -z "$child" ] || kill -USR1 "$child" 2>/dev/null
+  [ -z "$child" ] || ask_child
 }
 catch_signals() {
   local name
@@ -75,7 +95,7 @@ await_child() {
     pause 1
     seconds=$((seconds + 1))
     if [ -n "$asked" ] && [ $((seconds % 5)) = 0 ]; then
-      kill -USR1 "$child" 2>/dev/null
+      ask_child
     fi
     alone=$((alone + 1))
     if [ -n "$(cat "/proc/$child/task/"*/children 2>/dev/null)" ]; then

@@ -14,7 +14,7 @@
 #
 #   PSANN_RANKS         ranks on this machine; default: one per GPU, and 1 without GPUs
 #   PSANN_LAUNCHER      what stands before psann_train in place of mpirun on this machine, for example "mpirun --hostfile hosts -np 16";
-#                       it is split at blanks, and must pass SIGUSR1 on to the ranks, as mpirun and srun do
+#                       it is split at blanks, and must start a rank on this machine, or pass SIGUSR1 on to the ranks, as srun does
 #   PSANN_MAX_FAILURES  3
 #   PSANN_BACKOFF_S     seconds before a new start, 5; doubled with each failure without a newer checkpoint, up to 300
 #   PSANN_LOG           where all output goes besides the console, at the end; default: supervise.log in the run folder; "none": nowhere

@@ -174,7 +174,7 @@ def survive_lines(results):
     seconds = lambda f, key: show(f.get(key), "{:.1f}")
     rows = [[name, f["at_step"], seconds(f, "named_s"), seconds(f, "ended_s"), seconds(f, "again_s"), seconds(f["launches"][-1], "first_step_s"),
              f["launches"][-1]["resumed_from"], "the same"] for name, f in found.items() if "at_step" in f]
-    lines = ["", "124m on two ranks, seconds from what happened to it; SIGUSR1 goes to mpirun, the others to rank 1 of a run under `launch/supervise.sh` (watch.timeout_s = "
+    lines = ["", "124m on two ranks, seconds from the signal to rank 1; SIGKILL and SIGSTOP meet a run under `launch/supervise.sh` (watch.timeout_s = "
              f"{WATCH_S}, a pause of a second before the new launch). Losses of all steps, weights and moments at the end are held against an unbroken run's.", ""] if rows else []
     lines += table(["what", "at step", "named", "launch ended", "first step of the next launch", "of these from its start", "from step", "bits"], rows) if rows else []
     if "unbroken" in found:

@@ -3,7 +3,7 @@
 
     struck.py --run FOLDER --facts FILE [--deed usr1|kill|stop --step N [--saved N] [--rank N]] [--again] -- COMMAND…
 
-usr1 sends SIGUSR1 to the command itself (mpirun), kill and stop send SIGKILL and SIGSTOP to a rank (1), once metrics.csv in FOLDER has the row
+usr1, kill and stop send SIGUSR1, SIGKILL or SIGSTOP to a rank (1), once metrics.csv in FOLDER has the row
 of step N and, with --saved, metrics.jsonl tells that the checkpoint of that step is whole. --again: the command is started once more when it
 has ended. What it prints goes on to the output. Writes to FILE, all in seconds from the deed: when the rank was named, and how; when
 the launch had ended; when the next launch had its first step; and of each launch, how long after its start that was. Ends with the command's code.
@@ -81,7 +81,7 @@ def rank_of(process, rank):
 
 
 def strike(o, process, follower):
-    number = process.pid if o.deed == "usr1" else rank_of(process, o.rank)
+    number = rank_of(process, o.rank)
     if number is None:
         raise SystemExit(f"struck.py: there is no rank {o.rank}")
     follower.struck = time.monotonic()

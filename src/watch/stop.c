@@ -32,8 +32,6 @@ static void on_signal(int signal_number) {
 status stop_install(bool announce) {
   announcing = announce;
   static const int signals[] = {SIGINT, SIGTERM, SIGUSR1, SIGHUP};
-  sigset_t ours; /* a launcher may have left them blocked */
-  sigemptyset(&ours);
   for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++) {
     struct sigaction now, before;
     memset(&now, 0, sizeof now);
@@ -46,13 +44,9 @@ status stop_install(bool announce) {
     if (signals[i] == SIGHUP && before.sa_handler == SIG_IGN) {
       continue; /* started by nohup: the run outlives its terminal */
     }
-    sigaddset(&ours, signals[i]);
     if (sigaction(signals[i], &now, NULL) != 0) {
       FAIL("no handler can be installed for signal %d: %s", signals[i], strerror(errno));
     }
-  }
-  if (sigprocmask(SIG_UNBLOCK, &ours, NULL) != 0) {
-    FAIL("the signals that end a run cannot be unblocked: %s", strerror(errno));
   }
   if (signal(SIGPIPE, SIG_IGN) == SIG_ERR) {
     FAIL("SIGPIPE cannot be ignored: %s", strerror(errno));

@@ -47,19 +47,10 @@ static void test_nohup_stays(void **state) {
   signal(SIGHUP, SIG_DFL);
 }
 
-static void test_blocked_signals_reach_it(void **state) {
-  sigset_t all, before;
-  sigfillset(&all);
-  sigprocmask(SIG_BLOCK, &all, &before);
-  assert_int_equal(child((int[]){SIGUSR1}, 1, SIGUSR1), 7);
-  sigprocmask(SIG_SETMASK, &before, NULL);
-}
-
 int main(void) {
   signal(SIGHUP, SIG_DFL); /* the tests may have been started with nohup */
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_first_signal_asks),
                                      cmocka_unit_test(test_second_interrupt_ends_at_once),
-                                     cmocka_unit_test(test_other_signals_ask_once), cmocka_unit_test(test_nohup_stays),
-                                     cmocka_unit_test(test_blocked_signals_reach_it)};
+                                     cmocka_unit_test(test_other_signals_ask_once), cmocka_unit_test(test_nohup_stays)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
