@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "engine/cpu/positions.h"
 #include "engine_parts.h"
@@ -39,6 +40,28 @@ status cuda_alloc(engine *base, size_t bytes, const char *what, void **out) {
 static void cuda_free(engine *base, void *p) {
   (void)base;
   cudaFree(p);
+}
+
+/* Pinned: a copy from or to it goes by itself, and the host goes on. */
+static status cuda_alloc_host(engine *base, size_t bytes, const char *what, void **out) {
+  (void)base;
+  *out = NULL;
+  size_t size = bytes > 0 ? bytes : 256;
+  cudaError_t error = cudaMallocHost(out, size);
+  if (error != cudaSuccess) {
+    char text[32];
+    cudaGetLastError(); /* said here: the next launch must not find it */
+    *out = NULL;
+    FAIL("the host has no %s of memory to pin for %s (%s); start fewer ranks a host, or set parallel.offload = none",
+         memory_text((double)size, text), what, cudaGetErrorString(error));
+  }
+  memset(*out, 0, size);
+  return STATUS_OK;
+}
+
+static void cuda_free_host(engine *base, void *p) {
+  (void)base;
+  cudaFreeHost(p);
 }
 
 /* cuDNN takes 16-bit types, head sizes that are multiples of 8 up to 128, and neither ALiBi nor our dropout, whose mask
@@ -140,6 +163,8 @@ static status cuda_prepare(engine *base, const engine_limits *l) {
 void memory_operations(engine_ops *ops) {
   ops->alloc = cuda_alloc;
   ops->free = cuda_free;
+  ops->alloc_host = cuda_alloc_host;
+  ops->free_host = cuda_free_host;
   ops->scratch_bytes = cuda_scratch_bytes;
   ops->memory = cuda_memory;
   ops->prepare = cuda_prepare;

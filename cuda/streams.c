@@ -39,7 +39,8 @@ static status cuda_copy(engine *base, stream_id s, copy_direction d, void *to, c
   if (d == COPY_TO_ENGINE && bytes <= STAGED_BYTES) {
     return copy_staged((cuda_engine *)base, s, to, from, bytes);
   }
-  static const enum cudaMemcpyKind kinds[] = {cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice};
+  static const enum cudaMemcpyKind kinds[] = {cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice,
+                                              cudaMemcpyHostToDevice};
   CUDA(cudaMemcpyAsync(to, from, bytes, kinds[d], ((cuda_engine *)base)->streams[s]));
   return STATUS_OK;
 }

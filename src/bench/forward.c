@@ -26,7 +26,7 @@ status forward_plan(training *t, forward_pass *f) {
   model_limits(t->m, t->e, spec.B, spec.T, &limits);
   t->plan = (memory_plan){0};
   weight_store_plan(t->m, t->e->compute, t->e->state, t->d->ranks, t->shard_ranks, t->c->parallel.strategy,
-                    t->micro_batches, false, &t->plan);
+                    OFFLOAD_NONE, t->micro_batches, false, &t->plan);
   plan_add(&t->plan, "activations", (double)model_run_bytes(t->m, t->e->compute, t->e->state, &spec));
   plan_add(&t->plan, "scratch", (double)t->e->ops->scratch_bytes(t->e, &limits));
   plan_add(&t->plan, "tokens", (double)token_bytes(t));
@@ -42,7 +42,7 @@ status forward_plan(training *t, forward_pass *f) {
 
 static status allocate(training *t, forward_pass *f) {
   run_spec spec = spec_of(t);
-  TRY(weight_store_create(t->m, t->e, t->d, &t->groups, t->c->parallel.strategy, t->micro_batches,
+  TRY(weight_store_create(t->m, t->e, t->d, &t->groups, t->c->parallel.strategy, OFFLOAD_NONE, t->micro_batches,
                           (uint64_t)t->c->run.seed, false, &t->w));
   TRY(model_run_create(t->m, t->e, &spec, &t->pass));
   TRY(host_batch_init(&t->host, spec.B, spec.T));

@@ -182,6 +182,7 @@ static void describe(const bench *b, const char *name, bench_row *row) {
                      .base = c->model.base,
                      .precision = c->train.precision,
                      .strategy = c->parallel.strategy,
+                     .offload = b->mode == BENCH_TRAIN ? c->parallel.offload : OFFLOAD_NONE,
                      .recompute = c->train.recompute,
                      .unordered = b->unordered,
                      .ranks = t->d->ranks,

@@ -30,6 +30,7 @@ typedef struct {
   config_base base;
   config_precision precision;
   config_strategy strategy;
+  config_offload offload; /* of training */
   config_recompute recompute;
   bool unordered; /* engine.h */
   int ranks;

@@ -67,8 +67,12 @@ static status set_number(config *c, const char *section, const char *key, int64_
   return value > 0 ? config_set(c, section, key, text, option) : STATUS_OK;
 }
 
-static status fill(config *c, const char *name, const char *precision, const char *strategy,
-                   const model_changes *changes) {
+/* A word of a list of the command line, or nothing. */
+static status set_choice(config *c, const char *section, const char *key, const char *word, const char *option) {
+  return word != NULL ? config_set(c, section, key, word, option) : STATUS_OK;
+}
+
+static status fill(config *c, const char *name, const bench_choice *choice, const model_changes *changes) {
   char *path = NULL;
   TRY(find(name, &path));
   status s = config_read(c, path);
@@ -80,12 +84,9 @@ static status fill(config *c, const char *name, const char *precision, const cha
   }
   TRY(set_number(c, "train", "micro_batch", changes->micro_batch, "--micro-batch"));
   TRY(set_number(c, "data", "seq_len", changes->seq_len, "--seq-len"));
-  if (precision != NULL) {
-    TRY(config_set(c, "train", "precision", precision, "--precision"));
-  }
-  if (strategy != NULL) {
-    TRY(config_set(c, "parallel", "strategy", strategy, "--strategy"));
-  }
+  TRY(set_choice(c, "train", "precision", choice->precision, "--precision"));
+  TRY(set_choice(c, "parallel", "strategy", choice->strategy, "--strategy"));
+  TRY(set_choice(c, "parallel", "offload", choice->offload, "--offload"));
   if (c->model.vocab_size == 0) {
     USER_ERROR(
         "model '%s' has no model.vocab_size, and there is no token store to take it from; add model.vocab_size=N",
@@ -100,12 +101,12 @@ static status fill(config *c, const char *name, const char *precision, const cha
   return STATUS_OK;
 }
 
-status bench_model_config(const char *name, const char *precision, const char *strategy, const model_changes *changes,
+status bench_model_config(const char *name, const bench_choice *choice, const model_changes *changes,
                           const bench_length *l, int ranks, config **out) {
   *out = NULL;
   config *c;
   TRY(config_new(&c));
-  status s = fill(c, name, precision, strategy, changes);
+  status s = fill(c, name, choice, changes);
   if (s == STATUS_OK) {
     s = config_resolve_measured(c, bench_total_steps(l), ranks * (changes->accumulate > 0 ? changes->accumulate : 1));
   }

@@ -81,6 +81,7 @@ status report_add(bench_report *r, const bench_row *row) {
   cJSON_AddStringToObject(o, "base", config_base_name(row->base));
   cJSON_AddStringToObject(o, "precision", config_precision_name(row->precision));
   cJSON_AddStringToObject(o, "strategy", config_strategy_name(row->strategy));
+  cJSON_AddStringToObject(o, "offload", config_offload_name(row->offload));
   cJSON_AddStringToObject(o, "recompute", config_recompute_name(row->recompute));
   if (row->unordered) {
     cJSON_AddTrueToObject(o, "unordered");
@@ -147,24 +148,31 @@ void report_line(const bench_row *row) {
            known("%.1f", 100 * row->mfu, share), row->loss, row->skipped > 0 ? ", WITH SKIPPED UPDATES" : "");
 }
 
+/* "ddp", or "ddp offload", into text (at least 32 bytes). */
+static const char *sharing(const bench_row *row, char *text) {
+  snprintf(text, 32, "%s%s", config_strategy_name(row->strategy), row->offload == OFFLOAD_NONE ? "" : " offload");
+  return text;
+}
+
 static void table_row(const bench_row *row) {
+  char share[32];
   char speed[32], mfu[32], full[32], peak[32], power[32], times[64];
   if (row->error[0] != 0) {
-    log_line("%-8.8s %-7s %-4s %-15s %5d %5lld %6lld  %s", row->model, bench_mode_name(row->mode),
-             config_precision_name(row->precision), config_strategy_name(row->strategy), row->ranks,
+    log_line("%-8.8s %-7s %-4s %-23s %5d %5lld %6lld  %s", row->model, bench_mode_name(row->mode),
+             config_precision_name(row->precision), sharing(row, share), row->ranks,
              (long long)row->micro_batch, (long long)row->seq_len, row->error);
     return;
   }
   snprintf(times, sizeof times, "%.2f (%.2f-%.2f)", row->ms, row->ms_min, row->ms_max);
-  log_line("%-8.8s %-7s %-4s %-15s %5d %5lld %6lld %11s %24s %6s %6s %10s %6s %8.4f", row->model,
-           bench_mode_name(row->mode), config_precision_name(row->precision), config_strategy_name(row->strategy),
+  log_line("%-8.8s %-7s %-4s %-23s %5d %5lld %6lld %11s %24s %6s %6s %10s %6s %8.4f", row->model,
+           bench_mode_name(row->mode), config_precision_name(row->precision), sharing(row, share),
            row->ranks, (long long)row->micro_batch, (long long)row->seq_len, grouped(row->tok_s, speed), times,
            known("%.1f", 100 * row->mfu, mfu), known("%.1f", 100 * row->mfu_full, full),
            memory_text(row->peak_bytes, peak), known("%.0f", row->power_w, power), row->loss);
 }
 
 void report_table(const bench_row *rows, int n) {
-  log_line("%-8s %-7s %-4s %-15s %5s %5s %6s %11s %24s %6s %6s %10s %6s %8s", "model", "mode", "prec", "strategy",
+  log_line("%-8s %-7s %-4s %-23s %5s %5s %6s %11s %24s %6s %6s %10s %6s %8s", "model", "mode", "prec", "strategy",
            "ranks", "B", "T", "tok/s", "ms (least-most)", "MFU %", "full %", "memory", "watts", "loss");
   for (int i = 0; i < n; i++) {
     table_row(&rows[i]);

@@ -32,7 +32,8 @@ static status load(const validation *v, const char *path, carrier *c) {
   TRY(token_store_open(v->train_store, &c->store));
   TRY(model_create(&k->model, k->train.decay_exclude, &c->m));
   TRY(engine_create(k->run.device, k->train.precision, 0, (int)k->cpu.threads, (uint64_t)k->run.seed, &c->e));
-  TRY(weight_store_create(c->m, c->e, &v->d, NULL, STRATEGY_AUTO, 1, (uint64_t)k->run.seed + 1, true, &c->w));
+  TRY(weight_store_create(c->m, c->e, &v->d, NULL, STRATEGY_AUTO, OFFLOAD_NONE, 1, (uint64_t)k->run.seed + 1, true,
+                          &c->w));
   return checkpoint_load(c->k, c->m, c->w, true, &v->d);
 }
 

@@ -26,6 +26,7 @@ static const char USAGE[] =
     "  --seq-len N       tokens of a sequence (the config's)\n"
     "  --accumulate N    micro-batches of a rank in a step (1)\n"
     "  --strategy LIST   ddp,shard_optimizer,shard_grad,full_shard,hybrid (the config's)\n"
+    "  --offload LIST    none,optimizer: where master weights and moments lie (the config's); training alone\n"
     "  --unordered       sums in any order where that is faster (attention's backward on a GPU): what the fixed order "
     "costs;\n"
     "                    such results are not repeatable, and psann_train never does it\n"
@@ -45,6 +46,7 @@ static const struct option OPTIONS[] = {{"models", required_argument, NULL, 'm'}
                                         {"seq-len", required_argument, NULL, 't'},
                                         {"accumulate", required_argument, NULL, 'a'},
                                         {"strategy", required_argument, NULL, 'S'},
+                                        {"offload", required_argument, NULL, 'O'},
                                         {"unordered", no_argument, NULL, 'u'},
                                         {"steps", required_argument, NULL, 's'},
                                         {"warmup", required_argument, NULL, 'w'},
@@ -110,6 +112,8 @@ static status set_option(throughput_job *job, int option, char *value) {
       return set_list("--precision", value, false, job->precisions, &job->n_precisions);
     case 'S':
       return set_list("--strategy", value, false, job->strategies, &job->n_strategies);
+    case 'O':
+      return set_list("--offload", value, false, job->offloads, &job->n_offloads);
     case 'a':
       return argument_integer("--accumulate", value, 1, 65536, &job->changes.accumulate);
     case 'u':
@@ -165,9 +169,10 @@ void throughput_free(throughput_job *job) {
   free_list(job->models, &job->n_models);
   free_list(job->precisions, &job->n_precisions);
   free_list(job->strategies, &job->n_strategies);
+  free_list(job->offloads, &job->n_offloads);
 }
 
-/* One measurement of each model, precision, strategy and mode. */
+/* One measurement of each model, precision, strategy, offload and mode. */
 typedef struct {
   const char *model;
   bench_mode mode;
@@ -194,12 +199,12 @@ static void short_name(const char *name, char *out, size_t room) {
 }
 
 static status add_measurements(session *s, const throughput_job *job, const dist *d, const char *model,
-                               const char *precision, const char *strategy) {
+                               const bench_choice *choice, bool forward) {
   for (bench_mode mode = BENCH_TRAIN; mode <= BENCH_FORWARD; mode++) {
-    if (mode == BENCH_TRAIN ? job->train : job->forward) {
+    if (mode == BENCH_TRAIN ? job->train : forward) {
       measurement *m = &s->list[s->n];
       *m = (measurement){.model = model, .mode = mode};
-      TRY(bench_model_config(model, precision, strategy, &job->changes, &job->length, d->ranks, &m->c));
+      TRY(bench_model_config(model, choice, &job->changes, &job->length, d->ranks, &m->c));
       s->n++;
       config_device device = m->c->run.device; /* checked now, resolved when it is measured */
       config_precision resolved = m->c->train.precision;
@@ -209,19 +214,30 @@ static status add_measurements(session *s, const throughput_job *job, const dist
   return STATUS_OK;
 }
 
+/* NULL: the list was not given. */
+static const char *word(char *const *items, int n, int i) {
+  return n > 0 ? items[i] : NULL;
+}
+
 static status plan_session(session *s, throughput_job *job, const dist *d) {
   if (job->n_models == 0) {
     TRY(set_list("--models", engine_gpus() > 0 ? "all" : BENCH_CPU_MODEL, true, job->models, &job->n_models));
   }
   int precisions = job->n_precisions > 0 ? job->n_precisions : 1;
   int strategies = job->n_strategies > 0 ? job->n_strategies : 1;
-  size_t most = 2 * (size_t)job->n_models * (size_t)precisions * (size_t)strategies;
+  int offloads = job->n_offloads > 0 ? job->n_offloads : 1;
+  size_t most = 2 * (size_t)job->n_models * (size_t)precisions * (size_t)strategies * (size_t)offloads;
   TRY(memory_new(&s->list, most, sizeof *s->list, "list of measurements"));
   TRY(memory_new(&s->rows, most, sizeof *s->rows, "results"));
   for (int i = 0; i < job->n_models; i++) {
-    for (int p = 0; p < precisions * strategies; p++) {
-      TRY(add_measurements(s, job, d, job->models[i], job->n_precisions > 0 ? job->precisions[p / strategies] : NULL,
-                           job->n_strategies > 0 ? job->strategies[p % strategies] : NULL));
+    for (int p = 0; p < precisions * strategies * offloads; p++) {
+      const bench_choice choice = {
+          .precision = word(job->precisions, job->n_precisions, p / offloads / strategies),
+          .strategy = word(job->strategies, job->n_strategies, p / offloads % strategies),
+          .offload = word(job->offloads, job->n_offloads, p % offloads),
+      };
+      /* forward has no state that could be elsewhere */
+      TRY(add_measurements(s, job, d, job->models[i], &choice, job->forward && p % offloads == 0));
     }
   }
   return STATUS_OK;

@@ -5,7 +5,7 @@
 #include "bench/models.h"
 #include "dist/dist.h"
 
-enum { BENCH_LIST = 32 }; /* models, precisions or strategies on one command line, at most */
+enum { BENCH_LIST = 32 }; /* models, precisions, strategies or offloads on one command line, at most */
 
 typedef struct {
   char *models[BENCH_LIST];
@@ -14,6 +14,8 @@ typedef struct {
   int n_precisions; /* 0: the config's */
   char *strategies[BENCH_LIST];
   int n_strategies; /* 0: the config's */
+  char *offloads[BENCH_LIST];
+  int n_offloads; /* 0: the config's */
   bool train, forward, unordered;
   bench_length length;
   model_changes changes;
@@ -27,8 +29,8 @@ typedef struct {
 status throughput_arguments(int argc, char **argv, char **overrides, throughput_job *job, const char **print);
 void throughput_free(throughput_job *job);
 
-/* Collective. Configs are checked before anything is measured; then models × precisions × strategies × modes, one row
- * each. A failure when no row could be measured. */
+/* Collective. Configs are checked before anything is measured; then models × precisions × strategies ×
+ * offloads × modes, one row each. A failure when no row could be measured. */
 status throughput_run(throughput_job *job, const dist *d);
 
 #endif

@@ -238,7 +238,7 @@ status validation_model(const validation *v, const char *model, const char *prec
     words[m.n_overrides++] = (char *)*changes;
   }
   const bench_length length = {.steps = steps, .warmup = 0, .repeat = 1};
-  status s = bench_model_config(model, precision, NULL, &m, &length, 1, out);
+  status s = bench_model_config(model, &(bench_choice){.precision = precision}, &m, &length, 1, out);
   free(device);
   return s;
 }

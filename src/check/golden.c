@@ -179,7 +179,7 @@ static status make_store(trial *t, int64_t micro_batches) {
   const golden_case *k = &t->k;
   weight_store_destroy(t->store);
   t->store = NULL;
-  TRY(weight_store_create(k->m, t->e, &alone, NULL, STRATEGY_DDP, micro_batches, 0, true, &t->store));
+  TRY(weight_store_create(k->m, t->e, &alone, NULL, STRATEGY_DDP, OFFLOAD_NONE, micro_batches, 0, true, &t->store));
   for (int i = 0; i < k->m->n_units; i++) {
     double *values = NULL;
     TRY(memory_new(&values, (size_t)k->m->units[i].count, sizeof(double), "parameters of a unit"));

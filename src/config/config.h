@@ -36,6 +36,7 @@ typedef enum {
 } config_strategy;
 typedef enum { SPIKE_OFF, SPIKE_WARN, SPIKE_SKIP, SPIKE_ROLLBACK } config_on_spike;
 typedef enum { TRANSPORT_AUTO, TRANSPORT_MPI, TRANSPORT_NCCL } config_transport;
+typedef enum { OFFLOAD_NONE, OFFLOAD_OPTIMIZER } config_offload;
 
 enum { /* bits of sine_learnable */
        LEARN_AMPLITUDE = 1,
@@ -128,6 +129,7 @@ typedef struct {
     config_strategy strategy;
     config_transport transport;
     int64_t shard_ranks; /* hybrid: ranks of a shard; 0: those of a host */
+    config_offload offload;
   } parallel;
   struct {
     int64_t timeout_s; /* 0: off */
@@ -206,5 +208,6 @@ const char *config_base_name(config_base b);
 const char *config_precision_name(config_precision p);
 const char *config_recompute_name(config_recompute r);
 const char *config_strategy_name(config_strategy s);
+const char *config_offload_name(config_offload o);
 
 #endif

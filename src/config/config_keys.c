@@ -65,6 +65,11 @@ static const config_choice strategies[] = {
     {"hybrid", STRATEGY_HYBRID, NULL},
     {0},
 };
+static const config_choice offloads[] = {
+    {"none", OFFLOAD_NONE, NULL},
+    {"optimizer", OFFLOAD_OPTIMIZER, NULL},
+    {0},
+};
 static const config_choice spikes[] = {
     {"off", SPIKE_OFF, NULL},
     {"warn", SPIKE_WARN, NULL},
@@ -292,6 +297,11 @@ const config_key config_keys[] = {
     CHOICE(parallel, transport, "auto", transports, CHANGE_FREE,
            "What carries gradients and weights between ranks. auto: nccl on GPUs, mpi on the CPU; mpi on GPUs goes "
            "through host memory."),
+    CHOICE(parallel, offload, "none", offloads, CHANGE_FREE,
+           "optimizer: master weights and moments lie in the host's memory, 12 bytes a parameter (of its part of them on a "
+           "rank that has a part), and pass through a few buffers of the GPU when they are updated; slower, for models "
+           "that do not fit otherwise. In fp32 and tf32 the model reads the master weights, and the moments alone move: 8 "
+           "bytes. On the CPU it saves nothing. Results do not depend on it."),
 
     INTEGER(
         watch, timeout_s, "300", 0, 86400, "seconds", CHANGE_FREE,
@@ -370,4 +380,8 @@ const char *config_recompute_name(config_recompute r) {
 
 const char *config_strategy_name(config_strategy s) {
   return choice_name(strategies, (int)s);
+}
+
+const char *config_offload_name(config_offload o) {
+  return choice_name(offloads, (int)o);
 }

@@ -31,11 +31,14 @@ static inline size_t dtype_size(dtype t) {
   return t == DTYPE_F64 ? 8 : t == DTYPE_F32 ? 4 : 2;
 }
 
-typedef enum { STREAM_MAIN, STREAM_SIDE, STREAM_COMM, STREAM_COPY, STREAMS } stream_id;
+/* COPY carries from the host to the engine and BACK from the engine to the host: a bus takes both ways at once. */
+typedef enum { STREAM_MAIN, STREAM_SIDE, STREAM_COMM, STREAM_COPY, STREAM_BACK, STREAMS } stream_id;
 
 enum { ENGINE_EVENTS = 256 };
 
-typedef enum { COPY_TO_ENGINE, COPY_TO_HOST, COPY_INSIDE } copy_direction;
+/* TO_ENGINE reads the host's memory at the call, FROM_PINNED memory of alloc_host when the stream comes to it. TO_HOST writes when the
+ * stream comes to it; into other memory than alloc_host's the host may wait for that. */
+typedef enum { COPY_TO_ENGINE, COPY_TO_HOST, COPY_INSIDE, COPY_FROM_PINNED } copy_direction;
 
 /* Everything that changes from step to step; lives in the engine's memory so that a recorded step stays valid. */
 typedef struct {
@@ -338,6 +341,9 @@ typedef struct {
   void (*destroy)(engine *e);
   status (*alloc)(engine *e, size_t bytes, const char *what, void **out); /* 256-byte aligned, zeroed */
   void (*free)(engine *e, void *p);
+  /* The host's memory for what moves to and from the engine while both work; zeroed. Free it when no copy is under way. */
+  status (*alloc_host)(engine *e, size_t bytes, const char *what, void **out);
+  void (*free_host)(engine *e, void *p);
   size_t (*scratch_bytes)(const engine *e, const engine_limits *limits);
   status (*prepare)(engine *e, const engine_limits *limits); /* allocates the scratch */
   /* NULL where memory is the host's. */

@@ -44,7 +44,7 @@ static status choose_strategy(loaded *l, config_strategy *strategy) {
     return STATUS_OK;
   }
   memory_plan whole = {0};
-  weight_store_plan(l->m, l->e->compute, l->e->state, 1, 1, STRATEGY_DDP, 1, false, &whole);
+  weight_store_plan(l->m, l->e->compute, l->e->state, 1, 1, STRATEGY_DDP, OFFLOAD_NONE, 1, false, &whole);
   double room = l->e->host_memory ? INFINITY : engine_gpu_memory_free(l->d.local_rank);
   int64_t short_somewhere;
   TRY(dist_max(&l->d, 2 * plan_total(&whole) > room, &short_somewhere));
@@ -59,8 +59,8 @@ static status fill_store(loaded *l) {
   TRY(choose_strategy(l, &c->parallel.strategy));
   TRY(weight_store_shard_ranks(c->parallel.strategy, c->parallel.shard_ranks, &l->d, &shard_ranks));
   TRY(groups_create(&l->d, shard_ranks, c->parallel.transport, l->e, &l->groups));
-  TRY(weight_store_create(l->m, l->e, &l->d, &l->groups, c->parallel.strategy, l->d.ranks, (uint64_t)c->run.seed, false,
-                          &l->w));
+  TRY(weight_store_create(l->m, l->e, &l->d, &l->groups, c->parallel.strategy, OFFLOAD_NONE, l->d.ranks,
+                          (uint64_t)c->run.seed, false, &l->w));
   return checkpoint_load(l->k, l->m, l->w, false, &l->d);
 }
 

@@ -13,6 +13,7 @@ enum { PLAN_ROWS = 24 };
 typedef struct {
   const char *what;
   double bytes;
+  bool host; /* in the host's memory, beside the engine's */
 } plan_row;
 
 typedef struct {
@@ -21,11 +22,16 @@ typedef struct {
 } memory_plan;
 
 void plan_add(memory_plan *p, const char *what, double bytes);
+void plan_add_host(memory_plan *p, const char *what, double bytes);
+/* Engine memory is the host's: there is no other to tell it from. */
+void plan_all_one(memory_plan *p);
 /* Replaces the row, or adds it. */
 void plan_set(memory_plan *p, const char *what, double bytes);
+/* Of the rows of engine memory; of those of the host's. */
 double plan_total(const memory_plan *p);
+double plan_host(const memory_plan *p);
 
-/* Prints the table through log_line. */
-void plan_print(const memory_plan *p, double available);
+/* Prints the table through log_line. available: to a rank, of either kind; 0: not known. */
+void plan_print(const memory_plan *p, double available, double host_available);
 
 #endif

@@ -28,6 +28,7 @@ static void introduce(const training *t) {
                          .micro_batches = t->micro_batches,
                          .plan = &t->plan,
                          .memory_available = t->memory_available,
+                         .host_available = t->host_available,
                          .first_step = t->first_step,
                          .resumed_from = t->resumed_from};
   console_start(&r);

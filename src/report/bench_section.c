@@ -18,13 +18,16 @@ static void share_cell(page *p, double share) {
 }
 
 static void result_row(page *p, const cJSON *row) {
-  char memory[32];
-  static const char *const texts[] = {"model", "mode", "precision", "strategy"};
+  char memory[32], strategy[48];
+  static const char *const texts[] = {"model", "mode", "precision"};
   double peak = json_get_number(row, "peak_bytes");
   html_add(&p->h, "<tr>");
-  for (int i = 0; i < 4; i++) {
+  for (int i = 0; i < 3; i++) {
     page_cell(p, bench_text(row, texts[i]));
   }
+  snprintf(strategy, sizeof strategy, "%.32s%s", bench_text(row, "strategy"),
+           strcmp(bench_text(row, "offload"), "optimizer") == 0 ? ", offload" : "");
+  page_cell(p, strategy);
   page_number_cell(p, json_get_number(row, "ranks"));
   page_number_cell(p, json_get_number(row, "micro_batch"));
   page_number_cell(p, json_get_number(row, "seq_len"));

@@ -25,6 +25,19 @@ static const char *flop_text(double flop, char *text) {
   return text;
 }
 
+static void start_offload(const console_run *r) {
+  if (r->c->parallel.offload == OFFLOAD_NONE) {
+    return;
+  }
+  if (r->e->host_memory) {
+    log_line("offload   optimizer: on the CPU all memory is the host's, so this saves none");
+  } else if (r->e->compute == r->e->state) {
+    log_line("offload   optimizer: the moments lie in the host's memory; the master weights are what the model reads");
+  } else {
+    log_line("offload   optimizer: master weights and moments lie in the host's memory");
+  }
+}
+
 static void start_machine(const console_run *r) {
   char total[32], available[32];
   const system_facts *f = r->machine;
@@ -35,6 +48,7 @@ static void start_machine(const console_run *r) {
   log_line("ranks     %d on %d host%s, strategy %s", r->d->ranks, r->d->hosts, r->d->hosts == 1 ? "" : "s",
            config_strategy_name(r->c->parallel.strategy));
   log_line("engine    %s", r->e->description);
+  start_offload(r);
   if (r->d->local_ranks * (int)r->c->cpu.threads > f->machine_cores) {
     log_warning("%d ranks of %lld thread%s share the %d cores of %s: they will wait for each other", r->d->local_ranks,
                 (long long)r->c->cpu.threads, r->c->cpu.threads == 1 ? "" : "s", f->machine_cores, r->d->host);
@@ -93,7 +107,7 @@ void console_start(const console_run *r) {
   start_model(r);
   start_data(r);
   start_schedule(r);
-  plan_print(r->plan, r->memory_available);
+  plan_print(r->plan, r->memory_available, r->host_available);
   const char *identity = weight_store_identity(r->d->ranks, r->micro_batches);
   if (identity[0] != 0) {
     log_line("identity  %s", identity);

@@ -25,7 +25,7 @@ typedef struct {
   int64_t windows;                /* of the training store */
   int64_t micro_batches;          /* of a step */
   const memory_plan *plan;
-  double memory_available;
+  double memory_available, host_available;
   int64_t first_step;       /* steps done by earlier launches */
   const char *resumed_from; /* NULL: a fresh start */
 } console_run;

@@ -11,6 +11,10 @@ enum {
   GRAD_EVENTS = 64,
   EVENT_UNITS = EVENT_GRADS + GRAD_EVENTS, /* a unit's new weights have arrived */
   UNIT_EVENTS = 128,
+  OFFLOAD_SLOTS = 3,
+  EVENT_FETCHED = EVENT_UNITS + UNIT_EVENTS,      /* a buffer holds a chunk of offloaded state, */
+  EVENT_UPDATED = EVENT_FETCHED + OFFLOAD_SLOTS,  /* AdamW has been done with it, */
+  EVENT_RETURNED = EVENT_UPDATED + OFFLOAD_SLOTS, /* and it is back in host memory */
 };
 
 #endif

@@ -5,6 +5,29 @@
 
 #include "base/memory.h"
 
+status held_alloc(engine *e, held_run *r, const char *what) {
+  size_t bytes = (size_t)r->count * dtype_size(r->type);
+  return (r->host ? e->ops->alloc_host : e->ops->alloc)(e, bytes, what, &r->at);
+}
+
+void held_free(engine *e, const held_run *r) {
+  if (r->at != NULL) {
+    (r->host ? e->ops->free_host : e->ops->free)(e, r->at);
+  }
+}
+
+/* What streams still do with the host's memory comes first. */
+status held_read(engine *e, const held_run *from, int64_t first, int64_t count, void *values) {
+  const char *at = (const char *)from->at + (size_t)(first - from->first) * dtype_size(from->type);
+  size_t bytes = (size_t)count * dtype_size(from->type);
+  if (!from->host) {
+    return e->ops->copy(e, STREAM_MAIN, COPY_TO_HOST, values, at, bytes);
+  }
+  TRY(e->ops->synchronize(e));
+  memcpy(values, at, bytes);
+  return STATUS_OK;
+}
+
 static double value_of(const void *values, dtype type, int64_t i) {
   return type == DTYPE_F64 ? ((const double *)values)[i] : (double)((const float *)values)[i];
 }
@@ -39,6 +62,17 @@ static void convert(void *to, dtype to_type, const void *from, dtype from_type, 
   }
 }
 
+/* Into the host's memory, once no stream needs what is there. */
+static status put(engine *e, const held_run *to, void *place, const void *from, dtype type, int64_t count) {
+  TRY(e->ops->synchronize(e));
+  if (to->type == type) {
+    memcpy(place, from, (size_t)count * dtype_size(type));
+  } else {
+    convert(place, to->type, from, type, count);
+  }
+  return STATUS_OK;
+}
+
 static status upload(engine *e, char *to, const void *values, size_t bytes) {
   TRY(e->ops->copy(e, STREAM_MAIN, COPY_TO_ENGINE, to, values, bytes));
   return e->ops->synchronize(e);
@@ -53,6 +87,9 @@ status held_write(engine *e, const held_run *to, int64_t first, const void *valu
   const char *from = (const char *)values + (size_t)(start - first) * dtype_size(type);
   char *place = (char *)to->at + (size_t)(start - to->first) * dtype_size(to->type);
   size_t bytes = (size_t)(end - start) * dtype_size(to->type);
+  if (to->host) {
+    return put(e, to, place, from, type, end - start);
+  }
   if (to->type == type) {
     return upload(e, place, from, bytes);
   }

@@ -17,7 +17,7 @@ static bool narrow(const keeper *k) {
 /* Life. */
 
 static collectives *exchanged_by(const keeper *k) {
-  return k->slice_state ? k->c : NULL;
+  return k->how.slice_state ? k->c : NULL;
 }
 
 /* The part of a run from `first` on. */
@@ -28,20 +28,12 @@ static held_run part_of(const held_run *whole, int64_t first, int64_t count) {
                     .count = count};
 }
 
-static status allocate_run(keeper *k, kept_unit *u, dtype type, int64_t first, int64_t count, const char *what,
-                           held_run *out) {
-  *out = (held_run){.type = type, .first = first, .count = count};
-  TRY(k->e->ops->alloc(k->e, (size_t)count * dtype_size(type), what, &out->at));
-  u->owned[u->n_owned++] = out->at;
-  return STATUS_OK;
-}
-
 /* What is gathered, or gathered into. A slice takes as many bytes as the largest: exchange_alloc wants them equal. */
 static status allocate_exchanged(keeper *k, kept_unit *u, const unit *x, int64_t first, int64_t count, held_run *out) {
-  int64_t room = k->slice_weights ? x->leaf * layout_most_leaves(k->l->ranks) : x->count;
+  int64_t room = k->how.slice_weights ? x->leaf * layout_most_leaves(k->l->ranks) : x->count;
   *out = (held_run){.type = k->e->compute, .first = first, .count = count};
   TRY(exchange_alloc(exchanged_by(k), k->e, (size_t)room * dtype_size(k->e->compute), "weights", &out->at));
-  u->owned[u->n_owned++] = out->at;
+  u->travels = out->at;
   return STATUS_OK;
 }
 
@@ -49,28 +41,32 @@ static status allocate_exchanged(keeper *k, kept_unit *u, const unit *x, int64_t
 static status allocate(keeper *k, int unit_index) {
   const unit *x = unit_of(k, unit_index);
   kept_unit *u = &k->units[unit_index];
-  int64_t first = k->slice_state ? layout_first(k->l, unit_index) : 0;
-  int64_t count = k->slice_state ? layout_count(k->l, unit_index) : x->count;
-  bool master_apart = narrow(k) && k->training;
-  if (k->slice_weights) {
+  int64_t first = k->how.slice_state ? layout_first(k->l, unit_index) : 0;
+  int64_t count = k->how.slice_state ? layout_count(k->l, unit_index) : x->count;
+  u->own_master = narrow(k) && k->how.training;
+  if (k->how.slice_weights) {
     TRY(allocate_exchanged(k, u, x, first, count, &u->compute));
   } else {
     TRY(allocate_exchanged(k, u, x, 0, x->count, &u->whole));
     u->compute = part_of(&u->whole, first, count);
   }
   u->master = narrow(k) ? (held_run){.first = first, .count = count} : u->compute;
-  if (master_apart) {
-    TRY(allocate_run(k, u, k->e->state, first, count, "master weights", &u->master));
+  if (u->own_master) {
+    u->master.type = k->e->state;
+    u->master.host = k->how.offload;
+    TRY(held_alloc(k->e, &u->master, "master weights"));
   }
-  if (!k->slice_weights && !narrow(k)) {
+  if (!k->how.slice_weights && !narrow(k)) {
     u->vectors = part_of(&u->whole, x->vectors, x->count - x->vectors);
     return STATUS_OK;
   }
-  if (!k->slice_state && master_apart) {
+  if (!k->how.slice_state && u->own_master && !u->master.host) {
     u->vectors = part_of(&u->master, x->vectors, x->count - x->vectors);
     return STATUS_OK;
   }
-  return allocate_run(k, u, k->e->state, x->vectors, x->count - x->vectors, "vectors", &u->vectors);
+  u->vectors = (held_run){.type = k->e->state, .first = x->vectors, .count = x->count - x->vectors};
+  u->own_vectors = true;
+  return held_alloc(k->e, &u->vectors, "vectors");
 }
 
 static status build(keeper *k) {
@@ -80,20 +76,19 @@ static status build(keeper *k) {
   for (int u = 0; u < m->n_units; u++) {
     TRY(allocate(k, u));
   }
-  if (!k->slice_weights) {
+  if (!k->how.slice_weights) {
     return STATUS_OK;
   }
   return ring_create(k->c, k->e, (size_t)model_largest_unit(m) * dtype_size(k->e->compute), &k->ring);
 }
 
-status keeper_create(const layout *l, engine *e, collectives *c, bool slice_state, bool slice_weights, bool training,
-                     keeper **out) {
+status keeper_create(const layout *l, engine *e, collectives *c, keeping how, keeper **out) {
   *out = NULL;
-  REQUIRE(!slice_weights || (slice_state && c != NULL), "weights are sliced among several ranks, with their state");
+  REQUIRE(!how.slice_weights || (how.slice_state && c != NULL),
+          "weights are sliced among several ranks, with their state");
   keeper *k;
   TRY(memory_new(&k, 1, sizeof *k, "weights"));
-  *k = (keeper){
-      .l = l, .e = e, .c = c, .slice_state = slice_state, .slice_weights = slice_weights, .training = training};
+  *k = (keeper){.l = l, .e = e, .c = c, .how = how};
   status s = build(k);
   if (s != STATUS_OK) {
     keeper_destroy(k);
@@ -108,12 +103,16 @@ void keeper_destroy(keeper *k) {
     return;
   }
   for (int u = 0; k->units != NULL && u < k->l->m->n_units; u++) {
-    exchange_free(exchanged_by(k), k->e, k->units[u].owned[0]);
-    for (int i = 1; i < k->units[u].n_owned; i++) {
-      held_release(k->e, k->units[u].owned[i]);
+    const kept_unit *x = &k->units[u];
+    exchange_free(exchanged_by(k), k->e, x->travels);
+    if (x->own_master) {
+      held_free(k->e, &x->master);
+    }
+    if (x->own_vectors) {
+      held_free(k->e, &x->vectors);
     }
   }
-  if (k->slice_weights) {
+  if (k->how.slice_weights) {
     ring_destroy(k->c, k->e, &k->ring);
   }
   free(k->units);
@@ -121,8 +120,7 @@ void keeper_destroy(keeper *k) {
   free(k);
 }
 
-void keeper_plan(const model *m, dtype compute, dtype state, int ranks, bool slice_state, bool slice_weights,
-                 bool training, memory_plan *p) {
+void keeper_plan(const model *m, dtype compute, dtype state, int ranks, keeping how, memory_plan *p) {
   double elements = 0, vectors = 0, own = 0;
   for (int u = 0; u < m->n_units; u++) {
     elements += (double)m->units[u].count;
@@ -130,15 +128,15 @@ void keeper_plan(const model *m, dtype compute, dtype state, int ranks, bool sli
     own += (double)(m->units[u].leaf * layout_most_leaves(ranks));
   }
   bool apart = compute != state;
-  double held = slice_state ? own : elements;
-  plan_add(p, "weights", (slice_weights ? own : elements) * (double)dtype_size(compute));
-  if (apart && training) {
-    plan_add(p, "master weights", held * (double)dtype_size(state));
+  double held = how.slice_state ? own : elements;
+  plan_add(p, "weights", (how.slice_weights ? own : elements) * (double)dtype_size(compute));
+  if (apart && how.training) {
+    (how.offload ? plan_add_host : plan_add)(p, "master weights", held * (double)dtype_size(state));
   }
-  if (slice_weights || (apart && (slice_state || !training))) {
+  if (how.slice_weights || (apart && (how.slice_state || how.offload || !how.training))) {
     plan_add(p, "vectors", vectors * (double)dtype_size(state));
   }
-  if (slice_weights) {
+  if (how.slice_weights) {
     plan_add(p, "gathered units", RING_SLOTS * (double)model_largest_unit(m) * (double)dtype_size(compute));
   }
 }
@@ -229,7 +227,7 @@ status keeper_gather(keeper *k, int unit_index, int direction, unit_weights *out
   const kept_unit *u = &k->units[unit_index];
   out->matrices = u->whole.at;
   out->vectors = u->vectors.at;
-  if (k->slice_weights) {
+  if (k->how.slice_weights) {
     TRY(gather_from_ring(k, unit_index, direction, &out->matrices));
   }
   TRY(unit_arrived(k, unit_index));
@@ -237,7 +235,7 @@ status keeper_gather(keeper *k, int unit_index, int direction, unit_weights *out
 }
 
 status keeper_release(keeper *k, int unit_index) {
-  if (!k->slice_weights) {
+  if (!k->how.slice_weights) {
     return STATUS_OK;
   }
   ring_slot *slot = ring_find(&k->ring, unit_index);
@@ -278,7 +276,7 @@ status keeper_stale(keeper *k) {
     TRY(unit_arrived(k, u));
   }
   TRY(vectors_arrived(k));
-  if (!k->slice_weights) {
+  if (!k->how.slice_weights) {
     return STATUS_OK;
   }
   for (int i = 0; i < RING_SLOTS; i++) {
@@ -288,7 +286,7 @@ status keeper_stale(keeper *k) {
 }
 
 static bool vectors_apart(const keeper *k) {
-  return k->slice_weights || narrow(k);
+  return k->how.slice_weights || narrow(k);
 }
 
 static status gather_vectors(keeper *k, int unit_index) {
@@ -300,19 +298,20 @@ static status gather_vectors(keeper *k, int unit_index) {
   }
   int64_t from =
       u->master.first > vectors ? u->master.first : vectors; /* may lie behind the slice, which then has none */
-  const char *own = (const char *)u->master.at + (size_t)(from - u->master.first) * dtype_size(k->e->state);
+  const held_run *at = u->master.host ? &u->vectors : &u->master;
+  const char *own = (const char *)at->at + (size_t)(from - at->first) * dtype_size(k->e->state);
   return k->c->ops->all_gather(k->c, own, u->vectors.at, k->e->state, k->vector_starts);
 }
 
 status keeper_publish(keeper *k, int unit_index) {
   kept_unit *u = &k->units[unit_index];
-  if (!k->slice_state || k->c == NULL) {
+  if (!k->how.slice_state || k->c == NULL) {
     return STATUS_OK;
   }
   if (vectors_apart(k)) {
     TRY(gather_vectors(k, unit_index));
   }
-  if (k->slice_weights) { /* the next pass begins with the first units */
+  if (k->how.slice_weights) { /* the next pass begins with the first units */
     k->vectors_pending = true;
     TRY(note(k, EVENT_VECTORS));
     return unit_index < RING_SLOTS ? start_gather(k, unit_index, &k->ring.slots[unit_index]) : STATUS_OK;

@@ -17,20 +17,28 @@
 
 /* Runs may share memory: all do where the types are equal and nothing is sliced. */
 typedef struct {
-  held_run master;  /* s: what AdamW updates; at NULL where nothing is trained and the model doesn't read it */
+  held_run master;  /* s: what AdamW updates; at NULL where nothing is trained and the model doesn't read it. In host
+                       memory when asked for, where it is apart from what the model reads */
   held_run compute; /* c: the same elements as the model reads them */
   held_run whole;   /* c: the unit; at NULL where weights are sliced */
   held_run vectors; /* s: the unit's vectors, on every rank */
-  void *owned[3];   /* what was allocated for them; the first is what the model reads, which travels */
-  int n_owned;
-  bool pending; /* gathered after an update, and nobody has waited for it */
+  void *travels;    /* memory of what the model reads: whole or compute, and what shares it */
+  bool own_master, own_vectors; /* these have memory of their own */
+  bool pending;                 /* gathered after an update, and nobody has waited for it */
 } kept_unit;
+
+/* What of the weights a rank keeps, and where. */
+typedef struct {
+  bool slice_state, slice_weights;
+  bool training;
+  bool offload; /* master weights that are apart lie in host memory */
+} keeping;
 
 typedef struct {
   const layout *l;
   engine *e;
   collectives *c; /* of the shard; NULL: one rank */
-  bool slice_state, slice_weights, training;
+  keeping how;
   kept_unit *units;
   unit_ring ring;
   int64_t *vector_starts; /* (ranks + 1) */
@@ -38,8 +46,7 @@ typedef struct {
 } keeper;
 
 /* Layout and collectives must outlive it. Weights start as zeros. */
-status keeper_create(const layout *l, engine *e, collectives *c, bool slice_state, bool slice_weights, bool training,
-                     keeper **out);
+status keeper_create(const layout *l, engine *e, collectives *c, keeping how, keeper **out);
 void keeper_destroy(keeper *k);
 
 /* As weight_source. */
@@ -53,11 +60,11 @@ status keeper_write(keeper *k, int unit_index, int64_t first, const void *values
 
 /* All weights are about to change. */
 status keeper_stale(keeper *k);
-/* AdamW has been issued for this rank's part of the unit. Units come in forward order after keeper_stale. */
+/* AdamW has been issued for this rank's part of the unit; where master weights are in host memory, what it made of this
+ * rank's vectors is in `vectors`. Units come in forward order after keeper_stale. */
 status keeper_publish(keeper *k, int unit_index);
 
 /* Rows of the plan of the rank with the most. */
-void keeper_plan(const model *m, dtype compute, dtype state, int ranks, bool slice_state, bool slice_weights,
-                 bool training, memory_plan *p);
+void keeper_plan(const model *m, dtype compute, dtype state, int ranks, keeping how, memory_plan *p);
 
 #endif

@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "shard/gradients.h"
 #include "shard/keeper.h"
+#include "shard/offload.h"
 #include "shard/strategies.h"
 
 enum {
@@ -14,7 +15,7 @@ enum {
 };
 
 typedef struct {
-  void *m, *v; /* s: of the elements of the keeper's master weights */
+  held_run m, v; /* s: of the elements of the keeper's master weights */
 } unit_moments;
 
 typedef struct {
@@ -25,6 +26,7 @@ typedef struct {
   reduction *r; /* this and what follows only when training */
   gradients *grads;
   unit_moments *moments;
+  offload *o; /* NULL: all of the state is in engine memory */
 } store;
 
 static status check_unit(const weight_store *w, int unit_index) {
@@ -96,15 +98,21 @@ static status update_unit(store *s, int unit_index, const update_spec *u) {
       .weight_decay = u->weight_decay,
       .grad = s->shards.state ? gradients_own(s->grads, unit_index) : gradients_whole(s->grads, unit_index),
       .master = k->master.at,
-      .m = s->moments[unit_index].m,
-      .v = s->moments[unit_index].v,
+      .m = s->moments[unit_index].m.at,
+      .v = s->moments[unit_index].v.at,
       .weights = k->compute.at};
-  return a.count == 0 ? STATUS_OK : s->base.e->ops->adamw(s->base.e, &a);
+  if (a.count == 0) {
+    return STATUS_OK;
+  }
+  return s->o != NULL ? offload_adamw(s->o, unit_index, &a) : s->base.e->ops->adamw(s->base.e, &a);
 }
 
 static status finish(weight_store *w, const double *losses, const update_spec *u) {
   store *s = (store *)w;
   TRY(check_trains(s));
+  if (s->o != NULL) {
+    TRY(offload_fetch(s->o));
+  }
   TRY(gradients_finish(s->grads));
   TRY(reduction_gather(s->r, losses));
   TRY(gradients_hand_out(s->grads));
@@ -121,12 +129,12 @@ static status finish(weight_store *w, const double *losses, const update_spec *u
   return late < 0 ? STATUS_OK : update_unit(s, late, u); /* every rank has all of it: nothing to publish */
 }
 
-/* Exchanges go by other streams. In blocks only a rank's last micro-batch has some; its first waits for weights that
- * the update before it has sent. */
+/* Exchanges, and state in host memory, go by other streams. In blocks only a rank's last micro-batch has some; its
+ * first waits for weights that the update before it has sent. */
 static bool repeats(const weight_store *w, int64_t j) {
   const store *s = (const store *)w;
   if (s->r->ranks == 1) {
-    return true;
+    return s->o == NULL || j < reduction_local(s->r);
   }
   return !s->r->rounds && !s->shards.weights && j + 1 < reduction_local(s->r) && (j > 0 || !s->shards.state);
 }
@@ -145,33 +153,36 @@ static void own_range(const weight_store *w, int unit_index, int64_t *first, int
   *count = w->g == NULL || w->g->replicas.rank == 0 ? layout_count(s->l, unit_index) : 0;
 }
 
-/* Where this rank's own range of a state begins. */
-static status own_state(const store *s, int unit_index, state_kind what, const char **out) {
+/* A run that has this rank's own range of a state. */
+static status own_state(const store *s, int unit_index, state_kind what, held_run *out) {
   TRY(check_unit(&s->base, unit_index));
   const kept_unit *k = &s->k->units[unit_index];
   REQUIRE(s->grads != NULL || (what == STATE_WEIGHTS && k->master.at != NULL),
           "a weight store that doesn't train has neither gradients nor moments nor master weights of its own");
-  if (what == STATE_GRADS) {
-    *out = gradients_own(s->grads, unit_index);
-    return STATUS_OK;
+  switch (what) {
+    case STATE_WEIGHTS:
+      *out = k->master;
+      break;
+    case STATE_M:
+      *out = s->moments[unit_index].m;
+      break;
+    case STATE_V:
+      *out = s->moments[unit_index].v;
+      break;
+    case STATE_GRADS:
+      *out = (held_run){.at = gradients_own(s->grads, unit_index), .type = s->base.e->state};
+      out->first = layout_first(s->l, unit_index);
+      break;
   }
-  const void *start = what == STATE_WEIGHTS ? k->master.at
-                      : what == STATE_M     ? s->moments[unit_index].m
-                                            : s->moments[unit_index].v;
-  size_t before = (size_t)(layout_first(s->l, unit_index) - k->master.first) * dtype_size(s->base.e->state);
-  *out = (const char *)start + before;
   return STATUS_OK;
 }
 
 static status read_own(weight_store *w, int unit_index, state_kind what, void *values) {
-  const char *from = NULL;
+  held_run from;
   int64_t first, count;
   TRY(own_state((const store *)w, unit_index, what, &from));
   own_range(w, unit_index, &first, &count);
-  if (count == 0) {
-    return STATUS_OK;
-  }
-  return w->e->ops->copy(w->e, STREAM_MAIN, COPY_TO_HOST, values, from, (size_t)count * dtype_size(w->e->state));
+  return count == 0 ? STATUS_OK : held_read(w->e, &from, first, count, values);
 }
 
 static status read_state(weight_store *w, int unit_index, state_kind what, void *values) {
@@ -198,12 +209,14 @@ static status read_state(weight_store *w, int unit_index, state_kind what, void 
 static status place_state(store *s, int unit_index, state_kind what, const void *values) {
   engine *e = s->base.e;
   int64_t count = s->base.m->units[unit_index].count;
+  if (s->o != NULL) {
+    offload_forget(s->o);
+  }
   if (what == STATE_WEIGHTS) {
     return keeper_write(s->k, unit_index, 0, values, e->state, count);
   }
-  held_run to = s->k->units[unit_index].master;
-  to.at = what == STATE_M ? s->moments[unit_index].m : s->moments[unit_index].v;
-  return held_write(e, &to, 0, values, e->state, count);
+  const unit_moments *moments = &s->moments[unit_index];
+  return held_write(e, what == STATE_M ? &moments->m : &moments->v, 0, values, e->state, count);
 }
 
 static status write_state(weight_store *w, int unit_index, state_kind what, const void *values) {
@@ -259,22 +272,51 @@ static status make_moments(store *s) {
   engine *e = s->base.e;
   TRY(memory_new(&s->moments, (size_t)s->base.m->n_units, sizeof *s->moments, "moments of the units"));
   for (int u = 0; u < s->base.m->n_units; u++) {
-    size_t bytes = (size_t)s->k->units[u].master.count * dtype_size(e->state);
-    TRY(e->ops->alloc(e, bytes, "first moments", &s->moments[u].m));
-    TRY(e->ops->alloc(e, bytes, "second moments", &s->moments[u].v));
+    const held_run *master = &s->k->units[u].master;
+    unit_moments *x = &s->moments[u];
+    x->m = (held_run){.type = e->state, .first = master->first, .count = master->count, .host = s->shards.offload};
+    x->v = x->m;
+    activity_tick(); /* pinning takes its time */
+    TRY(held_alloc(e, &x->m, "first moments"));
+    TRY(held_alloc(e, &x->v, "second moments"));
   }
   return STATUS_OK;
+}
+
+/* ddp updates the unit whose sum comes last after all others: the one where the backward pass ends. */
+static int updated_first(const store *s) {
+  return s->r->ranks > 1 && !s->shards.state ? 1 : 0;
+}
+
+static status make_offload(store *s) {
+  int n = s->base.m->n_units;
+  offloaded_unit *units;
+  TRY(memory_new(&units, (size_t)n, sizeof *units, "units"));
+  for (int u = 0; u < n; u++) {
+    const kept_unit *k = &s->k->units[u];
+    units[u] = (offloaded_unit){s->moments[u].m, s->moments[u].v, k->master, k->vectors};
+  }
+  status result = offload_create(s->base.e, units, n, updated_first(s), &s->o);
+  free(units);
+  return result;
+}
+
+static keeping keeping_of(sharding shards, bool training) {
+  return (keeping){
+      .slice_state = shards.state, .slice_weights = shards.weights, .training = training, .offload = shards.offload};
 }
 
 static status build(store *s, uint64_t seed, bool training) {
   weight_store *w = &s->base;
   int ranks = w->g == NULL ? 1 : w->g->shard.ranks, rank = w->g == NULL ? 0 : w->g->shard.rank;
   TRY(layout_create(w->m, ranks, rank, &s->l));
-  TRY(keeper_create(s->l, w->e, w->g == NULL ? NULL : w->g->in_shard, s->shards.state, s->shards.weights, training,
-                    &s->k));
+  TRY(keeper_create(s->l, w->e, w->g == NULL ? NULL : w->g->in_shard, keeping_of(s->shards, training), &s->k));
   if (training) {
     TRY(reduction_create(s->l, w->e, w->g, s->shards.gradients, w->micro_batches, &s->r));
     TRY(make_moments(s));
+    if (s->shards.offload) {
+      TRY(make_offload(s));
+    }
     TRY(gradients_create(s->r, !s->shards.state, &s->grads));
   }
   return initialise_all(s, seed);
@@ -282,10 +324,11 @@ static status build(store *s, uint64_t seed, bool training) {
 
 static void destroy(weight_store *w) {
   store *s = (store *)w;
+  offload_destroy(s->o);
   gradients_destroy(s->grads);
   for (int u = 0; s->moments != NULL && u < w->m->n_units; u++) {
-    held_release(w->e, s->moments[u].m);
-    held_release(w->e, s->moments[u].v);
+    held_free(w->e, &s->moments[u].m);
+    held_free(w->e, &s->moments[u].v);
   }
   free(s->moments);
   reduction_destroy(s->r);
@@ -324,12 +367,18 @@ status store_create(const model *m, engine *e, const dist *d, const rank_groups 
 void store_plan(const model *m, dtype compute, dtype state, int shard_ranks, int ranks, sharding shards,
                 int64_t micro_batches, bool training, memory_plan *p) {
   double held = 0;
+  int64_t largest = 0;
   for (int u = 0; u < m->n_units; u++) {
-    held += (double)(shards.state ? m->units[u].leaf * layout_most_leaves(shard_ranks) : m->units[u].count);
+    int64_t count = shards.state ? m->units[u].leaf * layout_most_leaves(shard_ranks) : m->units[u].count;
+    held += (double)count;
+    largest = count > largest ? count : largest;
   }
-  keeper_plan(m, compute, state, shard_ranks, shards.state, shards.weights, training, p);
+  keeper_plan(m, compute, state, shard_ranks, keeping_of(shards, training), p);
   if (training) {
-    plan_add(p, "moments", 2 * held * (double)dtype_size(state));
+    (shards.offload ? plan_add_host : plan_add)(p, "moments", 2 * held * (double)dtype_size(state));
+    if (shards.offload) {
+      offload_plan(state, compute != state, largest, p);
+    }
     gradients_plan(m, state, shard_ranks, ranks, shards.gradients, micro_batches, p);
   }
 }

@@ -1,4 +1,5 @@
-/* What each strategy shards among the ranks of a shard, and the one store that serves them all (store.c). */
+/* What each strategy shards among the ranks of a shard, and the one store that serves them all (store.c). What a rank
+ * has of the state lies in engine memory or, with `offload`, in the host's. */
 #ifndef PSANN_SHARD_STRATEGIES_H
 #define PSANN_SHARD_STRATEGIES_H
 
@@ -8,6 +9,7 @@ typedef struct {
   bool state;     /* master weights and moments: each rank has those of its leaves */
   bool gradients; /* exchanged after every micro-batch, so that only slices of sums stay; needs state */
   bool weights;   /* gathered unit by unit when the model asks; needs state */
+  bool offload;   /* of no strategy: parallel.offload = optimizer */
 } sharding;
 
 /* One rank shards nothing, whatever the strategy. */

@@ -38,8 +38,16 @@ status weight_store_shard_ranks(config_strategy strategy, int64_t shard_ranks, c
   return STATUS_OK;
 }
 
+/* Without training there is no state to offload. */
+static sharding sharding_with(config_strategy strategy, int shard_ranks, config_offload offload, bool training) {
+  sharding shards = strategy_sharding(strategy, shard_ranks);
+  shards.offload = training && offload == OFFLOAD_OPTIMIZER;
+  return shards;
+}
+
 status weight_store_create(const model *m, engine *e, const dist *d, const rank_groups *g, config_strategy strategy,
-                           int64_t micro_batches, uint64_t seed, bool training, weight_store **out) {
+                           config_offload offload, int64_t micro_batches, uint64_t seed, bool training,
+                           weight_store **out) {
   *out = NULL;
   if (training) {
     REQUIRE(micro_batches >= 1, "a step of %lld micro-batches", (long long)micro_batches);
@@ -54,7 +62,7 @@ status weight_store_create(const model *m, engine *e, const dist *d, const rank_
   const rank_groups *groups = d->ranks > 1 ? g : NULL;
   REQUIRE(d->ranks == 1 || (groups != NULL && groups->shard.ranks * groups->replicas.ranks == d->ranks),
           "%d ranks need groups that cover them", d->ranks);
-  sharding shards = strategy_sharding(strategy, groups == NULL ? 1 : groups->shard.ranks);
+  sharding shards = sharding_with(strategy, groups == NULL ? 1 : groups->shard.ranks, offload, training);
   return store_create(m, e, d, groups, shards, micro_batches, seed, training, out);
 }
 
@@ -65,9 +73,9 @@ void weight_store_destroy(weight_store *s) {
 }
 
 void weight_store_plan(const model *m, dtype compute, dtype state, int ranks, int shard_ranks, config_strategy strategy,
-                       int64_t micro_batches, bool training, memory_plan *p) {
-  store_plan(m, compute, state, shard_ranks, ranks, strategy_sharding(strategy, shard_ranks), micro_batches, training,
-             p);
+                       config_offload offload, int64_t micro_batches, bool training, memory_plan *p) {
+  sharding shards = sharding_with(strategy, shard_ranks, offload, training);
+  store_plan(m, compute, state, shard_ranks, ranks, shards, micro_batches, training, p);
 }
 
 static bool power_of_two(int64_t x) {

@@ -64,15 +64,17 @@ struct weight_store {
 status weight_store_shard_ranks(config_strategy strategy, int64_t shard_ranks, const dist *d, int *out);
 
 /* Takes `strategy` (auto is ddp), allocates, and fills the weights with their initial values from `seed`. `g`, cut as
- * weight_store_shard_ranks says, must outlive the store; NULL on one rank. `training` false: weights alone. A user
- * error when a rank would have no micro-batch. */
+ * weight_store_shard_ranks says, must outlive the store; NULL on one rank. `training` false: weights alone. `offload`
+ * says where moments lie, and master weights that are apart from what the model reads. A user error when a rank would
+ * have no micro-batch. */
 status weight_store_create(const model *m, engine *e, const dist *d, const rank_groups *g, config_strategy strategy,
-                           int64_t micro_batches, uint64_t seed, bool training, weight_store **out);
+                           config_offload offload, int64_t micro_batches, uint64_t seed, bool training,
+                           weight_store **out);
 void weight_store_destroy(weight_store *s);
 
 /* What the rank with the most would hold, without allocating. */
 void weight_store_plan(const model *m, dtype compute, dtype state, int ranks, int shard_ranks, config_strategy strategy,
-                       int64_t micro_batches, bool training, memory_plan *p);
+                       config_offload offload, int64_t micro_batches, bool training, memory_plan *p);
 
 /* "" when the run's bits are the same on any number of ranks, otherwise a sentence on what they depend on. */
 const char *weight_store_identity(int ranks, int64_t micro_batches);

@@ -349,7 +349,7 @@ static void report_start(const training *t) {
                                            {"parameters", (double)t->m->parameters},
                                            {"available_bytes", t->memory_available > 0 ? t->memory_available : NAN}};
   for (int i = 0; i < t->plan.n_rows; i++) {
-    snprintf(names[i], sizeof names[i], "plan %s", t->plan.rows[i].what);
+    snprintf(names[i], sizeof names[i], "%s %s", t->plan.rows[i].host ? "host" : "plan", t->plan.rows[i].what);
     numbers[i + 3] = (metrics_number){names[i], t->plan.rows[i].bytes};
   }
   metrics_event(t->metrics, t->state.step, "start", numbers, t->plan.n_rows + 3, "%s",

@@ -42,8 +42,11 @@ static sharing sharing_of(const training *t) {
 
 static void plan_weights(const training *t, int64_t micro_batch, sharing s, memory_plan *p) {
   *p = (memory_plan){0};
-  weight_store_plan(t->m, t->e->compute, t->e->state, s.ranks, s.shard_ranks, s.strategy,
+  weight_store_plan(t->m, t->e->compute, t->e->state, s.ranks, s.shard_ranks, s.strategy, t->c->parallel.offload,
                     training_batch(t) / micro_batch, true, p);
+  if (t->e->host_memory) {
+    plan_all_one(p);
+  }
 }
 
 /* What weight_store_create, model_run_create, evaluation_create and training_allocate will take. */
@@ -72,6 +75,7 @@ void memory_plan_device(training *t) {
   device_usage m;
   t->memory_available = training_memory_available(t);
   t->memory_rest = NAN;
+  t->host_available = t->e->host_memory ? 0 : t->machine.memory_available / t->d->local_ranks;
   if (!device_of(t, &m)) {
     return;
   }
@@ -184,18 +188,43 @@ static void remedy(const training *t, char *text, size_t room_of_text) {
   }
   snprintf(text, room_of_text,
            "; not even one sequence with train.recompute = block would fit: a sharded "
-           "parallel.strategy on more ranks divides the weights");
+           "parallel.strategy on more ranks divides the weights%s",
+           t->e->host_memory || c->parallel.offload != OFFLOAD_NONE
+               ? ""
+               : ", parallel.offload = optimizer moves the optimizer's state into the host's memory");
 }
 
-bool memory_fits(const training *t) {
+static bool fits_device(const training *t) {
   return plan_total(&t->plan) <= t->memory_available || t->memory_available <= 0;
 }
 
-status memory_check(training *t) {
-  if (memory_fits(t)) {
+static bool fits_host(const training *t) {
+  return plan_host(&t->plan) <= t->host_available || t->host_available <= 0;
+}
+
+bool memory_fits(const training *t) {
+  return fits_device(t) && fits_host(t);
+}
+
+static status check_host(const training *t) {
+  if (fits_host(t)) {
     return STATUS_OK;
   }
-  char need[32], have[32], fitting[160];
+  char need[32], have[32];
+  USER_ERROR(
+      "parallel.offload = optimizer: each rank needs %s of the host's memory but has %s (what %s has free, shared by "
+      "%d "
+      "rank%s); start fewer ranks a host, take a parallel.strategy that shards the state, or set parallel.offload = "
+      "none",
+      memory_text(plan_host(&t->plan), need), memory_text(t->host_available, have), t->d->host, t->d->local_ranks,
+      t->d->local_ranks == 1 ? "" : "s");
+}
+
+status memory_check(training *t) {
+  if (fits_device(t)) {
+    return check_host(t);
+  }
+  char need[32], have[32], fitting[320];
   remedy(t, fitting, sizeof fitting);
   USER_ERROR(
       "each rank needs %s but has %s (the free memory of %s shared by %d rank%s); lower train.micro_batch (%lld), "

@@ -10,8 +10,8 @@
 #define MEMORY_TOLERANCE 0.03
 #define MEMORY_LOADED_LATE (128.0 * 1024 * 1024)
 
-/* t->plan and t->memory_available of a run whose micro-batch is known: weight store, activations, scratch, and on a GPU
- * what the libraries and the context take. */
+/* t->plan, t->memory_available and t->host_available of a run whose micro-batch is known: weight store, activations,
+ * scratch, and on a GPU what the libraries and the context take. */
 void memory_plan_run(training *t);
 
 /* The rows of the last kind: what the engine has taken so far, as the device reports it, and what is expected for NCCL
@@ -36,7 +36,7 @@ int64_t memory_micro_batch(training *t, double total);
 /* Bytes of a device that the plan of a micro-batch of `auto` leaves to the context, the libraries and NCCL. */
 double memory_reserve(double total);
 
-/* Whether the plan needs no more than this rank has, or that is not known. */
+/* Whether the plan needs no more than this rank has, of either memory, or that is not known. */
 bool memory_fits(const training *t);
 
 /* A user error on this rank, with the numbers and with what would fit, when the plan needs more than there is. */

@@ -188,7 +188,7 @@ status training_build(training *t) {
 static status plan_checkpoints(training *t) {
   bool cpu = t->c->run.device != DEVICE_CUDA;
   double copy = checkpoint_copy_bytes(t->m, t->d->ranks, t->shard_ranks);
-  double room = t->machine.memory_available / t->d->local_ranks - (cpu ? plan_total(&t->plan) : 0);
+  double room = t->machine.memory_available / t->d->local_ranks - (cpu ? plan_total(&t->plan) : plan_host(&t->plan));
   bool fits = t->machine.memory_available <= 0 || copy <= room;
   int64_t lacking;
   TRY(dist_max(t->d, !fits, &lacking));
@@ -235,8 +235,8 @@ status training_check_memory(training *t) {
 static status allocate(training *t) {
   const config *c = t->c;
   run_spec spec = training_spec(t);
-  TRY(weight_store_create(t->m, t->e, t->d, &t->groups, c->parallel.strategy, t->micro_batches, (uint64_t)c->run.seed,
-                          true, &t->w));
+  TRY(weight_store_create(t->m, t->e, t->d, &t->groups, c->parallel.strategy, c->parallel.offload, t->micro_batches,
+                          (uint64_t)c->run.seed, true, &t->w));
   TRY(model_run_create(t->m, t->e, &spec, &t->pass));
   TRY(host_batch_init(&t->host, spec.B, spec.T));
   TRY(t->e->ops->alloc(t->e, batch_bytes(t), "tokens", &t->tokens));

@@ -76,6 +76,7 @@ typedef struct {
   int64_t micro_batches; /* n of a step, over all ranks */
   memory_plan plan;
   double memory_available; /* to this rank */
+  double host_available;   /* the same of the host's memory, where the engine has its own; 0: not known */
   double memory_rest;      /* rows of the plan that neither micro-batch nor recompute changes; NaN: another kind of plan */
   double memory_taken;     /* of a GPU since the engine was made, when it was last measured */
   char plans_digest[DIGEST_TEXT]; /* of the plans of the matrix products; "" where an engine has no choice */

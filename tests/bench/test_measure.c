@@ -86,7 +86,7 @@ static double plain_training(const config *c) {
   dist_single(&alone);
   GOOD(model_create(&c->model, c->train.decay_exclude, &m));
   GOOD(engine_cpu_create(DTYPE_F32, 1, 77, &e));
-  GOOD(weight_store_create(m, e, &alone, NULL, STRATEGY_DDP, d.ranks, 77, true, &w));
+  GOOD(weight_store_create(m, e, &alone, NULL, STRATEGY_DDP, OFFLOAD_NONE, d.ranks, 77, true, &w));
   run_spec spec = {.B = B, .T = T, .training = true};
   GOOD(model_run_create(m, e, &spec, &pass));
   GOOD(host_batch_init(&host, B, T));

@@ -234,7 +234,7 @@ static void run_variant(const model_variant *v) {
   GOOD(model_create(&c, NULL, &x.m));
   assert_true((double)x.m->parameters == number(cJSON_GetObjectItem(x.wanted, "params")));
   GOOD(engine_cpu_create(DTYPE_F64, 1, 0, &x.e));
-  GOOD(weight_store_create(x.m, x.e, &alone, NULL, STRATEGY_DDP, 1, 0, true, &x.store));
+  GOOD(weight_store_create(x.m, x.e, &alone, NULL, STRATEGY_DDP, OFFLOAD_NONE, 1, 0, true, &x.store));
   GOOD(model_run_create(x.m, x.e, &spec, &x.run));
   x.batch = make_batch(x.e);
   x.loss = engine_new(x.e, sizeof(double));

@@ -60,7 +60,7 @@ static inline void small_model_open(small_model *s, const char *settings, dtype 
   WORKS(model_create(&s->c->model, NULL, &s->m));
   WORKS(engine_cpu_create(type, 1, seed, &s->e));
   dist_single(&s->d);
-  WORKS(weight_store_create(s->m, s->e, &s->d, NULL, STRATEGY_AUTO, 1, seed, false, &s->w));
+  WORKS(weight_store_create(s->m, s->e, &s->d, NULL, STRATEGY_AUTO, OFFLOAD_NONE, 1, seed, false, &s->w));
 }
 
 static inline void small_model_close(small_model *s) {

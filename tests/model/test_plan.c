@@ -47,7 +47,12 @@ static void test_table(void **unused) {
   plan_add(&p, "weights", 50);
   assert_int_equal(p.n_rows, 1);
   assert_true(p.rows[0].bytes == 150 && plan_total(&p) == 150);
-  sum = 150;
+  plan_add_host(&p, "weights", 7); /* another row: of other memory */
+  assert_true(p.n_rows == 2 && plan_total(&p) == 150 && plan_host(&p) == 7);
+  plan_print(&p, 1e9, 1e9);
+  plan_all_one(&p);
+  assert_true(plan_total(&p) == 157 && plan_host(&p) == 0);
+  sum = 157;
   for (int i = 0; i < PLAN_ROWS + 5; i++) {
     snprintf(names[i], sizeof(names[i]), "row %d", i);
     plan_add(&p, names[i], i + 1);
@@ -55,7 +60,7 @@ static void test_table(void **unused) {
   }
   assert_int_equal(p.n_rows, PLAN_ROWS);
   assert_true(plan_total(&p) == sum); /* a full table loses nothing */
-  plan_print(&p, 1e9);
+  plan_print(&p, 1e9, 0);
 }
 
 int main(void) {

@@ -156,6 +156,16 @@ static void free_buffer(engine *base, void *p) {
   }
 }
 
+static status alloc_host(engine *base, size_t bytes, const char *what, void **out) {
+  return of(base)->real->ops->alloc_host(of(base)->real, bytes, what, out);
+}
+
+static void free_host(engine *base, void *p) {
+  if (drain(of(base)) == STATUS_OK) {
+    of(base)->real->ops->free_host(of(base)->real, p);
+  }
+}
+
 static void destroy(engine *base) {
   deferred_engine *e = of(base);
   drain(e);
@@ -189,7 +199,7 @@ static status run_copy(deferred_engine *e, void *arguments) {
   return e->real->ops->copy(e->real, STREAM_MAIN, c->direction, c->to, from, c->bytes);
 }
 
-/* What comes from the host is taken at once. */
+/* What comes from the host is taken at once, but for pinned memory. */
 static status copy(engine *base, stream_id s, copy_direction d, void *to, const void *from, size_t bytes) {
   if (d != COPY_INSIDE) {
     TRY(outside_graphs(of(base), "a copy to or from the host"));
@@ -347,11 +357,13 @@ static void free_graph(engine *base, engine_graph *g) {
   free(g);
 }
 
-status deferred_engine_create(uint64_t order_seed, uint64_t dropout_seed, engine **out) {
+status deferred_engine_over(uint64_t order_seed, engine *real, engine **out) {
   static const engine_ops ops = {
       .destroy = destroy,
       .alloc = alloc,
       .free = free_buffer,
+      .alloc_host = alloc_host,
+      .free_host = free_host,
       .scratch_bytes = scratch_bytes,
       .prepare = prepare,
       .record = record,
@@ -389,17 +401,23 @@ status deferred_engine_create(uint64_t order_seed, uint64_t dropout_seed, engine
   };
   deferred_engine *e;
   TRY(memory_new(&e, 1, sizeof *e, "engine"));
-  status s = engine_cpu_create(DTYPE_F32, 1, dropout_seed, &e->real);
-  if (s != STATUS_OK) {
-    free(e);
-    return s;
-  }
-  e->base = *e->real; /* types, chunk of the loss */
+  e->real = real;
+  e->base = *real; /* types, chunk of the loss */
   e->base.ops = &ops;
   e->base.host_memory = false;
   e->seed = order_seed;
   *out = &e->base;
   return STATUS_OK;
+}
+
+status deferred_engine_create(uint64_t order_seed, uint64_t dropout_seed, engine **out) {
+  engine *real;
+  TRY(engine_cpu_create(DTYPE_F32, 1, dropout_seed, &real));
+  status s = deferred_engine_over(order_seed, real, out);
+  if (s != STATUS_OK) {
+    real->ops->destroy(real);
+  }
+  return s;
 }
 
 /* The exchange. */
@@ -422,11 +440,12 @@ typedef struct {
 
 static status add_pair(deferred_engine *e, const exchange_job *x) {
   int64_t own = x->starts[1];
-  float *parts = NULL;
-  TRY(memory_new(&parts, (size_t)(2 * own), sizeof *parts, "parts of a pair"));
+  size_t size = dtype_size(x->type);
+  char *parts = NULL;
+  TRY(memory_new(&parts, (size_t)(2 * own), size, "parts of a pair"));
   TRY(x->inner->ops->all_to_all(x->inner, x->from, x->type, x->starts, parts));
   TRY(x->inner->ops->wait(x->inner));
-  TRY(e->real->ops->add(e->real, STREAM_MAIN, x->to, parts, parts + own, own));
+  TRY(e->real->ops->add(e->real, STREAM_MAIN, x->to, parts, parts + (size_t)own * size, own));
   free(parts);
   return STATUS_OK;
 }

@@ -2,6 +2,8 @@
 
 #include <math.h>
 
+#include "deferred_engine.h"
+
 struct store_job job;
 
 const config_strategy store_strategies[STORE_STRATEGIES] = {STRATEGY_DDP, STRATEGY_SHARD_OPTIMIZER, STRATEGY_SHARD_GRAD,
@@ -40,29 +42,44 @@ double made_up_gradient(int step, int64_t micro_batch, int unit_index, int64_t e
                       ((uint64_t)step << 48) | ((uint64_t)micro_batch << 32) | (uint64_t)element);
 }
 
-/* A backward pass: units in reverse, every trainable element written. */
+/* Every trainable element of the unit, as a micro-batch leaves it. */
+static void write_gradient(const store_case *k, store_run *r, int step, int64_t micro_batch, int u, void *grad) {
+  const unit *x = &job.m->units[u];
+  size_t size = dtype_size(k->state);
+  char *values = malloc((size_t)x->count * size);
+  assert_non_null(values);
+  for (int64_t i = 0; i < x->n_runs; i++) {
+    const optim_run *run = &x->runs[i];
+    for (int64_t e = run->first; run->trainable && e < run->first + run->count; e++) {
+      put(values, k->state, e, made_up_gradient(step, micro_batch, u, e));
+    }
+    if (i == 0 && u == 1 && is_bad(k, step, micro_batch) && !k->bad_loss) {
+      put(values, k->state, run->first, NAN);
+    }
+    if (run->trainable) {
+      size_t first = (size_t)run->first * size;
+      ok(r->used->ops->copy(r->used, STREAM_MAIN, COPY_TO_ENGINE, (char *)grad + first, values + first,
+                            (size_t)run->count * size));
+    }
+  }
+  free(values);
+}
+
+/* A backward pass: units in reverse. */
 static void backward(const store_case *k, store_run *r, int step, int64_t micro_batch) {
   for (int u = job.m->n_units - 1; u >= 0; u--) {
-    const unit *x = &job.m->units[u];
     unit_weights weights;
     ok(r->w->source.gather(&r->w->source, u, -1, &weights));
     void *grad = NULL;
     ok(r->w->source.grad(&r->w->source, u, &grad));
-    for (int64_t i = 0; i < x->n_runs; i++) {
-      for (int64_t e = x->runs[i].first; x->runs[i].trainable && e < x->runs[i].first + x->runs[i].count; e++) {
-        put(grad, k->state, e, made_up_gradient(step, micro_batch, u, e));
-      }
-    }
-    if (u == 1 && is_bad(k, step, micro_batch) && !k->bad_loss) {
-      put(grad, k->state, x->runs[0].first, NAN);
-    }
+    write_gradient(k, r, step, micro_batch, u, grad);
     ok(r->w->source.grad_done(&r->w->source, u));
     ok(r->w->source.release(&r->w->source, u));
   }
 }
 
 void store_step(const store_case *k, store_run *r, int step) {
-  engine *e = &r->e->base;
+  engine *e = r->used;
   step_state state = {
       .step = step, .updates = r->updates, .lr = 0.01 * step, .loss_scale = 1, .micro_batches = (double)k->n};
   ok(e->ops->set_step(e, &state));
@@ -73,7 +90,8 @@ void store_step(const store_case *k, store_run *r, int step) {
     ok(r->w->ops->begin_micro_batch(r->w, j));
     int64_t micro_batch = r->w->ops->micro_batch(r->w, j);
     backward(k, r, step, micro_batch);
-    losses[j] = made_up_loss(k, step, micro_batch);
+    double loss = made_up_loss(k, step, micro_batch);
+    ok(e->ops->copy(e, STREAM_MAIN, COPY_TO_ENGINE, &losses[j], &loss, sizeof loss));
   }
   update_spec u = {.beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .grad_clip = k->grad_clip};
   ok(r->w->ops->finish(r->w, losses, &u));
@@ -94,15 +112,22 @@ int shard_ranks(const dist *ranks, config_strategy strategy) {
 void store_start(const store_case *k, const dist *ranks, store_run *r) {
   *r = (store_run){0};
   ok(wrapped_engine_create(k->state, k->narrow, &r->e));
-  ok(groups_create(ranks, shard_ranks(ranks, k->strategy), TRANSPORT_MPI, &r->e->base, &r->g));
-  ok(weight_store_create(job.m, &r->e->base, ranks, &r->g, k->strategy, k->n, 77, true, &r->w));
+  r->used = &r->e->base;
+  int cut = shard_ranks(ranks, k->strategy);
+  if (k->deferred != 0) {
+    ok(deferred_engine_over(k->deferred + (uint64_t)ranks->rank, &r->e->base, &r->used));
+    ok(deferred_groups_create(ranks, cut, r->used, &r->g));
+  } else {
+    ok(groups_create(ranks, cut, TRANSPORT_MPI, r->used, &r->g));
+  }
+  ok(weight_store_create(job.m, r->used, ranks, &r->g, k->strategy, k->offload, k->n, 77, true, &r->w));
 }
 
 void store_stop(store_run *r) {
   weight_store_destroy(r->w);
   groups_destroy(&r->g);
   assert_int_equal(r->e->live, 0);
-  wrapped_engine_destroy(r->e);
+  r->used->ops->destroy(r->used);
 }
 
 void store_digest(store_run *r, char text[DIGEST_TEXT]) {
@@ -111,6 +136,7 @@ void store_digest(store_run *r, char text[DIGEST_TEXT]) {
   for (int u = 0; u < job.m->n_units; u++) {
     unit_weights w;
     ok(r->w->source.gather(&r->w->source, u, 0, &w));
+    ok(r->used->ops->synchronize(r->used));
     digest_add(sum, w.matrices, (size_t)job.m->units[u].vectors * dtype_size(r->e->base.compute));
     digest_add(sum, w.vectors,
                (size_t)(job.m->units[u].count - job.m->units[u].vectors) * dtype_size(r->e->base.state));

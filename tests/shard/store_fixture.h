@@ -29,10 +29,13 @@ typedef struct {
   double grad_clip;
   int bad_step;  /* step of a bad micro-batch, from 1; 0: none */
   bool bad_loss; /* its loss is infinite; otherwise one gradient is NaN */
+  config_offload offload;
+  uint64_t deferred; /* the engine runs as a GPU would, in the order of this seed; 0: at once */
 } store_case;
 
 typedef struct {
   wrapped_engine *e;
+  engine *used; /* e, or what defers its operations */
   rank_groups g;
   weight_store *w;
   step_result results[STORE_STEPS + 1];

@@ -15,6 +15,9 @@
 
 enum { STEPS = 4, N = 8, B = 2, T = 9, V = 53, CHUNK = 7 };
 
+/* How operations are done, and where the optimizer's state lies. */
+typedef enum { AT_ONCE, DEFERRED, OFFLOADED, VARIANTS } variant; /* OFFLOADED is deferred too */
+
 static dist d, alone;
 static uint64_t seed;
 
@@ -50,7 +53,8 @@ static void make_rows(int step, int64_t micro_batch, rows *r) {
   }
 }
 
-static status start(trainer *t, const dist *ranks, config_strategy strategy, bool deferred, const config_model *c) {
+static status start(trainer *t, const dist *ranks, config_strategy strategy, variant how, const config_model *c) {
+  bool deferred = how != AT_ONCE;
   t->ranks = ranks;
   TRY(model_create(c, "", &t->m));
   TRY(deferred ? deferred_engine_create(seed + (uint64_t)(ranks->rank * 1000 + (int)strategy), 5, &t->e)
@@ -67,7 +71,8 @@ static status start(trainer *t, const dist *ranks, config_strategy strategy, boo
   int shard_ranks = strategy == STRATEGY_HYBRID && ranks->ranks > 1 ? 2 : ranks->ranks;
   TRY(deferred ? deferred_groups_create(ranks, shard_ranks, t->e, &t->g)
                : groups_create(ranks, shard_ranks, TRANSPORT_MPI, t->e, &t->g));
-  TRY(weight_store_create(t->m, t->e, ranks, &t->g, strategy, N, 3, true, &t->w));
+  TRY(weight_store_create(t->m, t->e, ranks, &t->g, strategy, how == OFFLOADED ? OFFLOAD_OPTIMIZER : OFFLOAD_NONE, N, 3,
+                          true, &t->w));
   run_spec spec = {.B = B, .T = T, .recompute = RECOMPUTE_NONE, .label_smoothing = 0.1, .training = true};
   TRY(model_run_create(t->m, t->e, &spec, &t->pass));
   TRY(graph_set_create(t->e, t->w->ops->local_micro_batches(t->w) + 1, &t->graphs));
@@ -173,7 +178,7 @@ static status compare(trainer *one, trainer *many) {
   return STATUS_OK;
 }
 
-static status check(config_base base, config_strategy strategy, bool deferred) {
+static status check(config_base base, config_strategy strategy, variant how) {
   config *c;
   TRY(config_new(&c));
   config_model shape = c->model;
@@ -188,9 +193,9 @@ static status check(config_base base, config_strategy strategy, bool deferred) {
   shape.wave_interleave = base == BASE_WAVERESNET;
   TRY(config_resolve_model(&shape));
   trainer one = {0}, many = {0}, scaled = {.scaled = true};
-  TRY(start(&one, &alone, STRATEGY_DDP, false, &shape));
-  TRY(start(&many, &d, strategy, deferred, &shape));
-  TRY(start(&scaled, &d, strategy, deferred, &shape));
+  TRY(start(&one, &alone, STRATEGY_DDP, AT_ONCE, &shape));
+  TRY(start(&many, &d, strategy, how, &shape));
+  TRY(start(&scaled, &d, strategy, how, &shape));
   /* One trainer after the other: what is deferred in one would keep other ranks waiting. */
   for (int step = 1; step <= STEPS; step++) {
     TRY(train(&one, step));
@@ -200,7 +205,7 @@ static status check(config_base base, config_strategy strategy, bool deferred) {
   }
   TRY(many.e->ops->synchronize(many.e));
   bool some = d.ranks == 1 || (strategy == STRATEGY_DDP && d.ranks < N);
-  REQUIRE(one.launches == 0 && (!deferred || !some || many.launches > 0), "launches of graphs: %lld and %lld",
+  REQUIRE(one.launches == 0 && (how == AT_ONCE || !some || many.launches > 0), "launches of graphs: %lld and %lld",
           (long long)one.launches, (long long)many.launches);
   for (int step = 1; step <= STEPS; step++) {
     TRY(train_scaled(&scaled, step));
@@ -215,11 +220,11 @@ static status check(config_base base, config_strategy strategy, bool deferred) {
 }
 
 static void same_bits(config_base base) {
+  static const char *const names[] = {"", ", operations deferred", ", operations deferred, state in host memory"};
   for (config_strategy strategy = STRATEGY_DDP; strategy <= STRATEGY_HYBRID; strategy++) {
-    for (int deferred = 0; deferred < 2 && (strategy != STRATEGY_HYBRID || d.ranks >= 4); deferred++) {
-      if (check(base, strategy, deferred) != STATUS_OK) {
-        fail_msg("rank %d, strategy %d%s: %s", d.rank, (int)strategy, deferred ? ", operations deferred" : "",
-                 status_message());
+    for (variant how = AT_ONCE; how < VARIANTS && (strategy != STRATEGY_HYBRID || d.ranks >= 4); how++) {
+      if (check(base, strategy, how) != STATUS_OK) {
+        fail_msg("rank %d, strategy %d%s: %s", d.rank, (int)strategy, names[how], status_message());
       }
     }
   }

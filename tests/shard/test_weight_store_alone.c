@@ -10,7 +10,8 @@ static void too_few_micro_batches(void **state) {
   rank_groups none = {0};
   dist nine = {.ranks = 9, .hosts = 1, .local_ranks = 9};
   weight_store *w = (weight_store *)&nine;
-  assert_int_equal(weight_store_create(job.m, &e->base, &nine, &none, STRATEGY_DDP, 8, 1, true, &w), STATUS_USER_ERROR);
+  assert_int_equal(weight_store_create(job.m, &e->base, &nine, &none, STRATEGY_DDP, OFFLOAD_NONE, 8, 1, true, &w),
+                   STATUS_USER_ERROR);
   assert_null(w);
   const char *words[] = {"8 micro-batches",   "9 ranks",      "train.batch_tokens",
                          "train.micro_batch", "data.seq_len", "at most 8 ranks"};
@@ -26,7 +27,7 @@ static void weights_alone(void **state) {
   weight_store *w;
   void *grad = NULL;
   ok(wrapped_engine_create(DTYPE_F32, false, &e));
-  ok(weight_store_create(job.m, &e->base, &job.alone, NULL, STRATEGY_DDP, 0, 1, false, &w));
+  ok(weight_store_create(job.m, &e->base, &job.alone, NULL, STRATEGY_DDP, OFFLOAD_NONE, 0, 1, false, &w));
   float *values = malloc((size_t)job.m->units[0].count * sizeof *values);
   assert_non_null(values);
   ok(w->ops->read(w, 0, STATE_WEIGHTS, values));
@@ -40,23 +41,29 @@ static void weights_alone(void **state) {
 }
 
 /* Every allocation in turn fails: an error, and nothing is left behind. */
-static void no_memory(void **state) {
-  (void)state;
+static int64_t failures_with(config_offload offload) {
   wrapped_engine *e;
   ok(wrapped_engine_create(DTYPE_F64, true, &e));
   int64_t failures = 0;
   weight_store *w = NULL;
   for (;; failures++) {
     e->fail_after = failures;
-    if (weight_store_create(job.m, &e->base, &job.alone, NULL, STRATEGY_DDP, 4, 1, true, &w) == STATUS_OK) {
+    if (weight_store_create(job.m, &e->base, &job.alone, NULL, STRATEGY_DDP, offload, 4, 1, true, &w) == STATUS_OK) {
       break;
     }
     assert_null(w);
     assert_int_equal(e->live, 0);
   }
-  assert_int_equal(failures, 2 + job.m->n_units * (2 + 2 + 3));
   weight_store_destroy(w);
+  assert_int_equal(e->live, 0);
   wrapped_engine_destroy(e);
+  return failures;
+}
+
+static void no_memory(void **state) {
+  (void)state;
+  assert_int_equal(failures_with(OFFLOAD_NONE), 2 + job.m->n_units * (2 + 2 + 3));
+  assert_int_equal(failures_with(OFFLOAD_OPTIMIZER), 2 + job.m->n_units * (3 + 2 + 3) + 3 * 3);
 }
 
 static void identity_in_words(void **state) {

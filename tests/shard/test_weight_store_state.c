@@ -69,22 +69,34 @@ static void initial_weights(void **state) {
   with_each_strategy(initial_weights_with);
 }
 
+static void plan_is_exact_with(const store_case *k, bool training) {
+  store_run r = {0};
+  ok(wrapped_engine_create(DTYPE_F64, k->narrow, &r.e));
+  r.used = &r.e->base;
+  int ranks_a_shard = shard_ranks(&job.d, k->strategy);
+  ok(groups_create(&job.d, ranks_a_shard, TRANSPORT_MPI, r.used, &r.g));
+  ok(weight_store_create(job.m, r.used, &job.d, &r.g, k->strategy, k->offload, k->n, 1, training, &r.w));
+  memory_plan most = {0};
+  weight_store_plan(job.m, r.used->compute, r.used->state, job.d.ranks, ranks_a_shard, k->strategy, k->offload, k->n,
+                    training, &most);
+  assert_true(plan_total(&most) >= r.e->bytes && plan_total(&most) < 2 * r.e->bytes);
+  assert_true(plan_host(&most) >= r.e->host_bytes);
+  assert_true((plan_host(&most) > 0) == (training && k->offload != OFFLOAD_NONE));
+  if (power_of_two(job.d.ranks) && k->n % job.d.ranks == 0) {
+    assert_true(plan_total(&most) == r.e->bytes && plan_host(&most) == r.e->host_bytes);
+  }
+  store_stop(&r);
+}
+
 static void plan_is_exact(config_strategy strategy) {
+  int64_t ranks = job.d.ranks;
   for (int narrow = 0; narrow < 2; narrow++) {
     for (int training = 0; training < 2; training++) {
-      for (int64_t n = job.d.ranks; n < 3 * job.d.ranks + 2; n++) {
-        store_run r = {0};
-        ok(wrapped_engine_create(DTYPE_F64, narrow, &r.e));
-        int ranks_a_shard = shard_ranks(&job.d, strategy);
-        ok(groups_create(&job.d, ranks_a_shard, TRANSPORT_MPI, &r.e->base, &r.g));
-        ok(weight_store_create(job.m, &r.e->base, &job.d, &r.g, strategy, n, 1, training, &r.w));
-        memory_plan most = {0};
-        weight_store_plan(job.m, r.e->base.compute, r.e->base.state, job.d.ranks, ranks_a_shard, strategy, n, training,
-                          &most);
-        assert_true(plan_total(&most) >= r.e->bytes && plan_total(&most) < 2 * r.e->bytes);
-        assert_true(!power_of_two(job.d.ranks) || n % job.d.ranks != 0 || plan_total(&most) == r.e->bytes);
-        store_stop(&r);
+      for (int64_t n = ranks; n < 3 * ranks + 2; n++) {
+        plan_is_exact_with(&(store_case){.strategy = strategy, .narrow = narrow, .n = n}, training);
       }
+      const store_case k = {.strategy = strategy, .narrow = narrow, .n = 2 * ranks, .offload = OFFLOAD_OPTIMIZER};
+      plan_is_exact_with(&k, training);
     }
   }
 }

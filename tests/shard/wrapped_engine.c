@@ -8,15 +8,23 @@ static engine *real_of(engine *e) {
   return ((wrapped_engine *)e)->real;
 }
 
-static status alloc(engine *e, size_t bytes, const char *what, void **out) {
+static status count_alloc(engine *e, size_t bytes, const char *what, double *sum, void **out) {
   wrapped_engine *w = (wrapped_engine *)e;
   if (w->fail_after >= 0 && w->fail_after-- == 0) {
     FAIL("no memory for %s", what);
   }
   TRY(w->real->ops->alloc(w->real, bytes, what, out));
-  w->bytes += (double)bytes;
+  *sum += (double)bytes;
   w->live++;
   return STATUS_OK;
+}
+
+static status alloc(engine *e, size_t bytes, const char *what, void **out) {
+  return count_alloc(e, bytes, what, &((wrapped_engine *)e)->bytes, out);
+}
+
+static status alloc_host(engine *e, size_t bytes, const char *what, void **out) {
+  return count_alloc(e, bytes, what, &((wrapped_engine *)e)->host_bytes, out);
 }
 
 static void free_buffer(engine *e, void *p) {
@@ -82,10 +90,17 @@ static status adamw(engine *e, const adamw_args *a) {
   return STATUS_OK;
 }
 
+static void destroy(engine *e) {
+  wrapped_engine_destroy((wrapped_engine *)e);
+}
+
 status wrapped_engine_create(dtype state, bool narrow, wrapped_engine **out) {
   static const engine_ops ops = {
+      .destroy = destroy,
       .alloc = alloc,
       .free = free_buffer,
+      .alloc_host = alloc_host,
+      .free_host = free_buffer,
       .record = record,
       .wait = wait,
       .synchronize = synchronize,

@@ -68,7 +68,7 @@ static void close_run(run *r) {
 }
 
 /* What the run needs on one rank with this micro-batch, and nothing for the device's own rows. */
-static double planned(run *r, int64_t micro_batch) {
+static memory_plan plan_of(run *r, int64_t micro_batch) {
   run copy = *r;
   config c = *r->t.c;
   c.train.micro_batch = micro_batch;
@@ -79,7 +79,12 @@ static double planned(run *r, int64_t micro_batch) {
   copy.t.d = &copy.d;
   memory_plan_run(&copy.t);
   r->t.e->ops = &r->ops;
-  return plan_total(&copy.t.plan);
+  return copy.t.plan;
+}
+
+static double planned(run *r, int64_t micro_batch) {
+  memory_plan p = plan_of(r, micro_batch);
+  return plan_total(&p);
 }
 
 static void test_largest_that_fits(void **state) {
@@ -114,14 +119,14 @@ static void test_model_for_more_ranks(void **state) {
   open_run(&r, 256 * 128, "");
   double total = 2.2 * GIB;
   memory_plan weights = {0};
-  weight_store_plan(r.t.m, DTYPE_F32, DTYPE_F32, 1, 1, STRATEGY_DDP, 8, true, &weights);
+  weight_store_plan(r.t.m, DTYPE_F32, DTYPE_F32, 1, 1, STRATEGY_DDP, OFFLOAD_NONE, 8, true, &weights);
   while (memory_reserve(total) + plan_total(&weights) * 0.9 < total) {
     total -= 1e6;
   }
   int64_t s = memory_micro_batch(&r.t, total);
   double most = (total - memory_reserve(total)) / 2;
   memory_plan of_s = {0};
-  weight_store_plan(r.t.m, DTYPE_F32, DTYPE_F32, 1, 1, STRATEGY_DDP, 256 / s, true, &of_s);
+  weight_store_plan(r.t.m, DTYPE_F32, DTYPE_F32, 1, 1, STRATEGY_DDP, OFFLOAD_NONE, 256 / s, true, &of_s);
   assert_true(s == 1 || planned(&r, s) - plan_total(&of_s) <= most);
   close_run(&r);
 }
@@ -221,9 +226,64 @@ static void test_device_rows(void **state) {
   close_run(&r);
 }
 
+/* The state of a run whose device has memory of its own moves into rows of the host's; on the CPU it only changes its
+ * place. What the host has is checked, and a smaller sum on the device admits a larger micro-batch. */
+static void test_offload(void **state) {
+  run plain, offloaded;
+  open_run(&plain, 256 * 128, "micro_batch = 8\n");
+  open_run(&offloaded, 256 * 128, "micro_batch = 8\n[parallel]\noffload = optimizer\n");
+  training *t = &offloaded.t;
+  double moments = 0;
+  for (int u = 0; u < t->m->n_units; u++) {
+    moments += 8.0 * (double)t->m->units[u].count;
+  }
+  memory_plan without = plan_of(&plain, 8), with = plan_of(&offloaded, 8);
+  double on_the_way = row(&with, "state on its way");
+  assert_true(row(&without, "moments") == moments && isnan(row(&without, "state on its way")));
+  assert_true(on_the_way > 0 && plan_total(&with) == plan_total(&without) + on_the_way && plan_host(&with) == 0);
+
+  plain.t.e->host_memory = t->e->host_memory = false; /* as on a GPU in fp32 */
+  with = plan_of(&offloaded, 8);
+  assert_true(plan_total(&with) == plan_total(&without) - moments + on_the_way);
+  assert_true(plan_host(&with) == moments && planned(&plain, 8) == plan_total(&without));
+  t->plan = with;
+  t->memory_available = plan_total(&with);
+  t->host_available = moments;
+  assert_true(memory_fits(t));
+  GOOD(memory_check(t));
+  t->host_available -= 1;
+  assert_false(memory_fits(t));
+  assert_int_equal(memory_check(t), STATUS_USER_ERROR);
+  assert_non_null(strstr(status_message(), "of the host's memory but has"));
+  assert_non_null(strstr(status_message(), "parallel.offload = none"));
+  t->host_available = 0; /* not known */
+  GOOD(memory_check(t));
+  t->machine.memory_available = 12e9;
+  offloaded.d.local_ranks = 3;
+  memory_plan_run(t);
+  assert_true(t->host_available == 4e9);
+  offloaded.d.local_ranks = 1;
+
+  int larger = 0;
+  for (int i = 1; i <= 40; i++) {
+    double total = (plan_total(&without) * i / 10 + 2 * GIB) * 32 / 31;
+    int64_t here = memory_micro_batch(&plain.t, total), there = memory_micro_batch(t, total);
+    larger += there > here;
+  }
+  assert_true(larger > 0);
+
+  memory_plan_run(&plain.t);
+  plain.t.memory_available = 1000;
+  assert_int_equal(memory_check(&plain.t), STATUS_USER_ERROR);
+  assert_non_null(strstr(status_message(), "parallel.offload = optimizer moves"));
+  close_run(&plain);
+  close_run(&offloaded);
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_largest_that_fits),
-                                     cmocka_unit_test(test_model_for_more_ranks), cmocka_unit_test(test_resolved_once),
-                                     cmocka_unit_test(test_message_says_what_fits), cmocka_unit_test(test_device_rows)};
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_largest_that_fits), cmocka_unit_test(test_model_for_more_ranks),
+      cmocka_unit_test(test_resolved_once),     cmocka_unit_test(test_message_says_what_fits),
+      cmocka_unit_test(test_device_rows),       cmocka_unit_test(test_offload)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
