@@ -99,6 +99,15 @@ class Throughput(unittest.TestCase):
         self.assertEqual(len({row["loss"] for row in report["results"]}), 1)  # the same step
         self.bench("throughput", *QUICK, "--models", self.small, "--strategy", "full", "--out", self.folder / "none", code=2)
 
+    def test_offload(self):
+        report, text = self.report("--models", self.small, "--offload", "none,optimizer", "--mode", "both", "--strategy", "ddp", ranks=2)
+        rows = report["results"]
+        self.assertEqual([(row["mode"], row["offload"]) for row in rows], [("train", "none"), ("forward", "none"), ("train", "optimizer")])
+        self.assertEqual(rows[0]["loss"], rows[2]["loss"])  # the same step
+        self.assertGreater(rows[2]["plan_bytes"], rows[0]["plan_bytes"])  # on the CPU: the buffers beside the state
+        self.assertRegex(text, r"fp32 +ddp offload +2 ")
+        self.bench("throughput", *QUICK, "--models", self.small, "--offload", "all", "--out", self.folder / "none", code=2)
+
     def test_exchange(self):
         out = self.folder / "exchange.json"
         text = self.bench("exchange", "--sizes", "1,2", "--device", "cpu", "--out", out, ranks=3).stdout

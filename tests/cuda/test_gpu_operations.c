@@ -352,6 +352,51 @@ static void test_copies(void **state) {
   close_engine(e);
 }
 
+/* Pinned memory goes round: up on one stream, back on another, and up again. A copy from it reads what is there when the
+ * stream comes to it, not what is there at the call; the host waits for nothing meanwhile. */
+static void test_pinned_copies(void **state) {
+  (void)state;
+  static const size_t sizes[] = {1, 4097, 1 << 20, 3333333, 20 << 20};
+  engine *e;
+  OK(engine_create(options.device, PRECISION_FP32, 0, 1, SEED, &e));
+  const engine_ops *ops = e->ops;
+  for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
+    size_t n = sizes[k];
+    unsigned char *zero = zeros(n, 1);
+    void *pinned, *other, *a, *b;
+    OK(ops->alloc_host(e, n, "a test", &pinned));
+    OK(ops->alloc_host(e, n, "a test", &other));
+    OK(ops->alloc(e, n, "a test", &a));
+    OK(ops->alloc(e, n, "a test", &b));
+    assert_memory_equal(pinned, zero, n);
+    unsigned char *bytes = pinned;
+    for (size_t i = 0; i < n; i++) {
+      bytes[i] = (unsigned char)(i * 5 + k + 1);
+    }
+    OK(ops->copy(e, STREAM_COPY, COPY_FROM_PINNED, a, pinned, n));
+    OK(ops->record(e, STREAM_COPY, 0));
+    OK(ops->wait(e, STREAM_BACK, 0));
+    OK(ops->copy(e, STREAM_BACK, COPY_TO_HOST, other, a, n));
+    OK(ops->fill_zero(e, STREAM_BACK, a, n));
+    OK(ops->copy(e, STREAM_BACK, COPY_TO_HOST, pinned, a, n)); /* zeros, before the copy below reads them */
+    OK(ops->record(e, STREAM_BACK, 1));
+    OK(ops->wait(e, STREAM_COPY, 1));
+    OK(ops->copy(e, STREAM_COPY, COPY_FROM_PINNED, b, pinned, n));
+    OK(ops->copy(e, STREAM_COPY, COPY_TO_HOST, pinned, b, n));
+    OK(ops->synchronize(e));
+    assert_memory_equal(pinned, zero, n);
+    for (size_t i = 0; i < n; i++) {
+      assert_int_equal(((unsigned char *)other)[i], (unsigned char)(i * 5 + k + 1));
+    }
+    ops->free(e, a);
+    ops->free(e, b);
+    ops->free_host(e, pinned);
+    ops->free_host(e, other);
+    free_all();
+  }
+  close_engine(e);
+}
+
 /* Worst error over tolerance, by operation and precision. */
 static int print_table(void **state) {
   (void)state;
@@ -423,12 +468,13 @@ static size_t list_tests(struct CMUnitTest *tests, int *numbers_of) {
   }
   if (!options.only) {
     tests[n++] = (struct CMUnitTest)cmocka_unit_test(test_copies);
+    tests[n++] = (struct CMUnitTest)cmocka_unit_test(test_pinned_copies);
   }
   return n;
 }
 
 int main(int argc, char **argv) {
-  struct CMUnitTest tests[MOST_OPERATIONS + 1];
+  struct CMUnitTest tests[MOST_OPERATIONS + 2];
   int numbers_of[MOST_OPERATIONS], bad = read_options(argc, argv);
   if (bad != 0) {
     return bad;

@@ -116,6 +116,25 @@ class Gpu(TrainCase):
                 self.assertEqual(self.rows(run), self.rows(first)[8:])
                 self.assert_same_checkpoint(self.checkpoint(first, STEPS), self.checkpoint(run, STEPS))
 
+    def test_offload_gives_the_same_bits(self):
+        for precision, dropout in SETTINGS:
+            self.assert_repeats(precision, dropout, "offload", "parallel.offload=optimizer")
+        for strategy, ranks in (("ddp", 2), ("shard_optimizer", 2), ("shard_grad", 4), ("full_shard", 2)):
+            self.assert_repeats("bf16", 0.0, f"offload_{strategy}_{ranks}", "parallel.offload=optimizer", "parallel.transport=mpi", f"parallel.strategy={strategy}", ranks=ranks)
+        if gpus() >= 2:
+            for strategy in ("ddp", "shard_optimizer", "shard_grad", "full_shard"):
+                self.assert_repeats("bf16", 0.0, f"offload_nccl_{strategy}", "parallel.offload=optimizer", "parallel.transport=nccl", f"parallel.strategy={strategy}", ranks=2)
+
+    def test_a_run_goes_on_with_offload_and_without(self):
+        for precision, dropout in (("fp32", 0.1), ("bf16", 0.0)):
+            with self.subTest(precision=precision):
+                first, run, back = self.first_run(precision, dropout), self.folder / f"with_{precision}", self.folder / f"without_{precision}"
+                more = {"precision": precision, "model": {"dropout": dropout}}
+                self.train_gpu(run, f"run.resume={self.checkpoint(first, 8)}", "parallel.offload=optimizer", **more)
+                self.assert_same_checkpoint(self.checkpoint(first, STEPS), self.checkpoint(run, STEPS))
+                self.train_gpu(back, f"run.resume={self.checkpoint(run, 16)}", **more)
+                self.assert_same_checkpoint(self.checkpoint(first, STEPS), self.checkpoint(back, STEPS))
+
     def test_first_steps_agree_with_the_cpu(self):
         cpu = self.folder / "cpu"
         self.run_train(self.config(cpu, name="cpu.ini", model=dict(self.model, dropout=0.1)), "run.device=cpu", "run.seed=7")
@@ -193,6 +212,26 @@ class Gpu(TrainCase):
         self.assertLess(abs(planned - reported) / reported, 0.03, result.out)
         self.assertEqual([e["reported_bytes"] for e in self.events(run, "memory")], [reported])
         self.assertRegex(result.out, r"memory +\S+ GiB planned, \S+ GiB taken as the GPU reports")
+
+    def test_offload_takes_what_the_plan_says(self):
+        """12 bytes a parameter less on the device, but for the buffers that state passes through: by the plan, and by the device's report."""
+        taken = {}
+        for offload in ("none", "optimizer"):
+            run = self.folder / offload
+            result = self.train_gpu(run, f"parallel.offload={offload}", model={"d_model": 2048, "n_heads": 16, "d_mlp": 8192, "n_layers": 4, "dropout": 0},
+                                    data={"seq_len": 512}, train={"micro_batch": 32, "batch_tokens": 8 * 32 * 512, "max_steps": 2, "warmup_steps": 1},
+                                    checkpoint={"interval": 0}, eval={"interval": 0})
+            facts, start = json.loads((run / "system.json").read_text()), self.events(run, "start")[0]
+            planned, reported = facts["gpu_memory_planned_bytes"], facts["gpu_memory_reported_bytes"]
+            self.assertLess(abs(planned - reported) / reported, 0.03, result.out)
+            taken[offload] = (planned, reported, sum(v for k, v in start.items() if k.startswith("host ")), start.get("plan state on its way", 0), start["parameters"])
+            self.assertEqual("of the host's memory:" in result.out, offload == "optimizer")
+        _, _, host, on_the_way, parameters = taken["optimizer"]
+        self.assertEqual(taken["none"][2], 0)
+        self.assertLess(abs(host - 12 * parameters) / host, 0.01)
+        self.assertEqual(on_the_way, 3 * 3 * 4 * (4 << 20))
+        for by in (0, 1):
+            self.assertLess(abs(taken["none"][by] - taken["optimizer"][by] - (host - on_the_way)) / host, 0.03 if by == 0 else 0.05)
 
     def test_micro_batch_auto(self):
         """The largest that leaves 8 micro-batches a step: these all fit. Recorded, the same on more ranks, and kept by a resume."""
