@@ -304,6 +304,9 @@ static status open_files(training *t) {
 status training_connect(training *t, const engine_limits *limits) {
   TRY(dist_agree(t->d, groups_create(t->d, t->shard_ranks, t->c->parallel.transport, t->e, &t->groups)));
   watch_exchange(t->groups.in_shard, t->groups.in_replicas);
+  if (t->groups.in_shard != NULL) {
+    log_line("exchange  %s", t->groups.in_shard->description);
+  }
   if (t->d->ranks > 1 && t->c->parallel.transport == TRANSPORT_NCCL) {
     memory_measured(t, memory_rows[MEMORY_NCCL]);
   }

@@ -129,9 +129,9 @@ class Acceptance(unittest.TestCase):
         """Saves: one beside three slow steps; one that waited for it; one whose end was seen before another step. What comes in the first steps is not counted."""
         (self.folder / "metrics.jsonl").write_text("\n".join(json.dumps(e) for e in (
             [{"step": i, "step_ms": 500 if i < 11 else 100} for i in range(1, 21)] + [{"event": "start", "step": 0}] + [{"step": i, "step_ms": 200} for i in (21, 22, 23)]
-            + [{"event": "save", "step": 20, "seconds": 0.6, "waited": 0.3}] + [{"step": 24, "step_ms": 100}, {"event": "save", "step": 23, "seconds": 9, "waited": 9}]
+            + [{"event": "save", "step": 20, "seconds": 0.6, "waited": 0.4, "copied": 0.3}] + [{"step": 24, "step_ms": 100}, {"event": "save", "step": 23, "seconds": 9, "waited": 9, "copied": 1}]
             + [{"step": i, "step_ms": 100} for i in range(25, 31)]
-            + [{"event": "save", "step": 30, "seconds": 9, "waited": 9}])))
+            + [{"event": "save", "step": 30, "seconds": 9, "waited": 9, "copied": 1}])))
         found = survive.cost_of_saves(self.folder)
         self.assertEqual((found["usual_ms"], [s["step"] for s in found["saves"]], found["saves"][0]["steps"]), (100, [20], 3))
         self.assertAlmostEqual(found["share"], (0.3 + 0.3) / 60)
