@@ -6,7 +6,7 @@
     launch/gpu_acceptance.py --side-by-side STAGE STAGE    at the same time, each on a GPU of its own (stages that need one alone)
     launch/gpu_acceptance.py --jobs 8 tests training       so many tests at once; what is timed or measured goes alone, afterwards
     launch/gpu_acceptance.py pack FILE.tar.xz              programs and GPU tests of the build, stripped, to be unpacked in the project's folder there
-    launch/gpu_acceptance.py report                        report.md and logs.tar.gz from what was run
+    launch/gpu_acceptance.py report                        report.md, junit.xml and logs.tar.gz from what was run
 
 Nothing is built: the folder of the build (-b, build/) may have been moved here from another machine, tests are started by what it says of
 them. Results are gathered in FOLDER/results.json (-o, runs/acceptance), logs beside it; both survive the end of a call, so that a stage can be
@@ -173,7 +173,7 @@ def main():
     p.add_argument("stages", nargs="+", metavar="STAGE", help="of: " + " ".join(STAGES) + "; all, list, report, pack FILE")
     p.add_argument("-b", dest="build", type=pathlib.Path, default=SOURCE / "build", metavar="BUILD")
     p.add_argument("-o", dest="out", type=pathlib.Path, default=SOURCE / "runs" / "acceptance", metavar="FOLDER")
-    p.add_argument("--collect", type=pathlib.Path, metavar="FOLDER", help="copies report.md, results.json and logs.tar.gz there at the end")
+    p.add_argument("--collect", type=pathlib.Path, metavar="FOLDER", help="copies report.md, results.json, junit.xml and logs.tar.gz there at the end")
     p.add_argument("--budget", type=float, default=BUDGET, metavar="SECONDS", help=f"of this call ({BUDGET})")
     p.add_argument("--side-by-side", action="store_true", help="the stages at the same time, the first on GPU 0, the next on GPU 1, …")
     p.add_argument("--jobs", type=int, default=1, metavar="N", help="tests at once (1)")

@@ -3,6 +3,7 @@ import json
 import tarfile
 import time
 
+from .junit import junit
 from .parts import SOURCE
 from .sharding import STRATEGIES
 from .stages import RIVAL_BATCH
@@ -227,12 +228,13 @@ def report_text(results, stages):
 
 def write_report(o, results, stages):
     (o.out / "report.md").write_text(report_text(results, stages))
+    (o.out / "junit.xml").write_text(junit(results))
     with tarfile.open(o.out / "logs.tar.gz", "w:gz") as tar:
         if (o.out / "logs").is_dir():
             tar.add(o.out / "logs", arcname="logs")
     if o.collect:
         o.collect.mkdir(parents=True, exist_ok=True)
-        for name in ("report.md", "results.json", "logs.tar.gz"):
+        for name in ("report.md", "results.json", "junit.xml", "logs.tar.gz"):
             if (o.out / name).exists():
                 (o.collect / name).write_bytes((o.out / name).read_bytes())
     print("\n".join([*speed_table(results), "", *scaling_table(results), "", *sharding_table(results)]))

@@ -20,6 +20,7 @@ def tests_of(o, wanted):
     there = json.loads((info / "meson-info.json").read_text())["directories"]
 
     def here(word):
+        word = os.path.normpath(word) if "/../" in word else word
         for old, new in ((there["build"], o.build), (there["source"], SOURCE)):
             if word == old or word.startswith(old + "/"):
                 return str(new) + word[len(old):]

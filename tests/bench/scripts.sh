@@ -49,18 +49,19 @@ keys "$work"/reports/tests/*/system.json cuda_available device_count gpus
 one "$work"/reports/tests/*/junit.xml
 python3 -c 'import json, sys; o = json.load(open(sys.argv[1])); sys.exit(not (o["tests"] >= 5 and o["failures"] == o["exit_code"] == 0))' "$work"/reports/tests/*/summary.json || fail "summary of the tests"
 
-claim() {
-  "$source/launch/claim.sh" small --runs "$work/runs" --out "$work/claim" --seeds "1 2" --rates 0.003 --arms "sine gelu" "$@" \
+claim() { # SCRIPT [word …]
+  "$source"/launch/"$@" --runs "$work/runs" --out "$work/claim" --seeds "1 2" --rates 0.003 --arms "sine gelu" \
     train.max_steps=2 train.warmup_steps=1 model.d_model=32 model.n_layers=1 model.n_heads=2 >"$work/claim.log" 2>&1
 }
-claim || { cat "$work/claim.log"; fail claim.sh; }
+claim studies.sh small || { cat "$work/claim.log"; fail studies.sh; }
+one "$work"/reports/benchmarks/*/tiny_corpus_evaluation.json
 for arm in sine gelu frozen amplitude frequency decay; do
   grep -q "^| $arm |" "$work/claim/report.md" || fail "the report lacks the arm $arm"
 done
 [ "$(wc -l <"$work/claim/results.csv")" = 13 ] || fail "12 runs were asked for"
 # Equal parameters: GELU has never fewer, and at most 1 % more.
 awk -F, '$1 == "sine" { s = $4 } $1 == "gelu" { g = $4 } END { exit !(g >= s && g <= 1.01 * s) }' "$work/claim/results.csv" || fail "parameters of sine and GELU"
-claim --ablation maybe && fail "--ablation maybe was taken"
+claim claim.sh small --ablation maybe && fail "--ablation maybe was taken"
 "$source/launch/claim.sh" huge >/dev/null 2>&1 && fail "claim.sh huge was taken"
 "$source/launch/tiny_corpus.sh" --mib much >/dev/null 2>&1 && fail "--mib much was taken"
 echo "all scripts did what they say"

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 import unittest
+import xml.etree.ElementTree as tree
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 SCRIPT = SOURCE / "launch" / "gpu_acceptance.py"
@@ -53,6 +54,10 @@ class Acceptance(unittest.TestCase):
         self.assertIn("FAILED", out)
         self.assertIn("No such file", out)
         self.assertIn("(FAILED)", (self.folder / "out" / "report.md").read_text())
+        suite = tree.parse(self.folder / "out" / "junit.xml").getroot().find("testsuite")
+        self.assertEqual((suite.get("name"), suite.get("tests"), suite.get("failures"), suite.get("skipped")), ("tests", "2", "2", "0"))
+        self.assertEqual({case.get("name") for case in suite.iter("testcase")}, {"base phase", "train micro_batch"})
+        self.assertEqual(len(list(suite.iter("failure"))), 2)
         self.assertIn("not started", self.run_script("--cpu", "--budget", 10, "tests", code=1))
 
     def test_tests_of_a_build_that_was_moved(self):
