@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/activity.h"
+#include "base/bulk_io.h"
 
 #if H5_VERSION_GE(1, 13, 0)
 #include <H5FDdevelop.h>
@@ -19,6 +20,7 @@ typedef struct {
   int descriptor;
   haddr_t eoa, eof; /* end of what is allocated, and of what is written */
   bool writable;
+  bulk_file bulk;
   hdf_driver_fault *fault;
 } driver_file;
 
@@ -60,11 +62,13 @@ static H5FD_t *driver_open(const char *name, unsigned flags, hid_t access, haddr
     return NULL;
   }
   f->eof = (haddr_t)information.st_size;
+  bulk_open(&f->bulk, f->descriptor, f->writable);
   return &f->base;
 }
 
 static herr_t driver_close(H5FD_t *file) {
   driver_file *f = (driver_file *)file;
+  bulk_close(&f->bulk);
   if (close(f->descriptor) != 0) {
     note(f, errno);
   }
@@ -97,7 +101,7 @@ static herr_t driver_read(H5FD_t *file, H5FD_mem_t type, hid_t transfer, haddr_t
   char *to = buffer;
   while (size > 0) {
     size_t part = size < LARGEST_TRANSFER ? size : LARGEST_TRANSFER;
-    ssize_t got = pread(f->descriptor, to, part, (off_t)address);
+    ssize_t got = bulk_pread(&f->bulk, to, part, (off_t)address);
     if (got < 0 && errno == EINTR) {
       continue;
     }
@@ -124,7 +128,7 @@ static herr_t driver_write(H5FD_t *file, H5FD_mem_t type, hid_t transfer, haddr_
   haddr_t end = address + size;
   while (size > 0 && f->fault->error == 0) {
     size_t part = size < LARGEST_TRANSFER ? size : LARGEST_TRANSFER;
-    ssize_t put = pwrite(f->descriptor, from, part, (off_t)address);
+    ssize_t put = bulk_pwrite(&f->bulk, from, part, (off_t)address);
     if (put < 0 && errno == EINTR) {
       continue;
     }

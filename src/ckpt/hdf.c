@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/bulk_io.h"
 #include "base/memory.h"
 #include "base/wall.h"
 
@@ -98,7 +99,7 @@ static status check_file(const char *path) {
     USER_ERROR("checkpoint %s can't be opened: %s; check the path", path, strerror(error));
   }
   size_t got = 0;
-  for (ssize_t n = 1; S_ISREG(information.st_mode) && n > 0 && got < sizeof start; got += n > 0 ? (size_t)n : 0) {
+  for (ssize_t n = 1; S_ISREG(information.st_mode) && n > 0 && got<sizeof start; got += n> 0 ? (size_t)n : 0) {
     n = pread(descriptor, start + got, sizeof start - got, (off_t)got);
   }
   close(descriptor);
@@ -397,13 +398,14 @@ status hdf_get_data(hid_t group, const char *path, const char *name, hid_t type,
 /* Elements are stored as they are in memory, so the digest can be taken of the file's own bytes. */
 static status digest_region(int descriptor, const char *path, const char *name, int64_t offset, size_t bytes,
                             char found[DIGEST_TEXT]) {
-  enum { BLOCK = 1 << 20 };
   char *block;
   digest *running = NULL;
-  TRY(memory_new(&block, BLOCK, 1, "a block of a checkpoint"));
+  bulk_file file;
+  TRY(memory_new(&block, BULK_BYTES, 1, "a block of a checkpoint"));
+  bulk_open(&file, descriptor, false);
   status result = digest_new(&running);
   while (bytes > 0 && result == STATUS_OK) {
-    ssize_t got = pread(descriptor, block, bytes < BLOCK ? bytes : BLOCK, (off_t)offset);
+    ssize_t got = bulk_pread(&file, block, bytes < BULK_BYTES ? bytes : BULK_BYTES, (off_t)offset);
     if (got > 0) {
       digest_add(running, block, (size_t)got);
       offset += got;
@@ -417,6 +419,7 @@ static status digest_region(int descriptor, const char *path, const char *name, 
     digest_text(running, found);
   }
   digest_free(running);
+  bulk_close(&file);
   free(block);
   return result;
 }
