@@ -64,12 +64,12 @@ def table(head, rows):
 
 
 def figures(row):
-    """tok/s, time, MFU, power, memory."""
+    """tok/s, time, MFU, power and clock, memory."""
     return [f"{row['tok_s']:,.0f}", f"{row['ms']:.2f} ({row['ms_min']:.2f}–{row['ms_max']:.2f})", show(row.get("mfu") and 100 * row["mfu"], "{:.1f} %"),
-            show(row.get("power_w"), "{:.0f}"), memory(row)]
+            f"{show(row.get('power_w'), '{:.0f}')}, {show(row.get('sm_mhz'), '{:.0f}')}", memory(row)]
 
 
-FIGURES = ["tok/s", "ms (least–most)", "MFU", "power, W", "memory GiB: planned, reported"]
+FIGURES = ["tok/s", "ms (least–most)", "MFU", "power, W; clock, MHz", "memory GiB: planned, reported"]
 
 
 def line(names, row, rest, width):

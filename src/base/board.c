@@ -12,12 +12,14 @@ typedef struct {
 typedef int (*nvml_call)(void);
 typedef int (*nvml_by_address)(const char *address, nvml_device **out);
 typedef int (*nvml_energy)(nvml_device *device, unsigned long long *millijoules);
+typedef int (*nvml_clock)(nvml_device *device, int domain, unsigned *mhz);
 typedef int (*nvml_memory_info)(nvml_device *device, nvml_memory *memory);
 
 struct board {
   void *library;
   nvml_call shutdown;
   nvml_energy energy; /* NULL: this version does not tell it */
+  nvml_clock clock;
   nvml_memory_info memory;
   nvml_device *device;
 };
@@ -44,6 +46,7 @@ board *board_open(const char *pci_address) {
     *b = (board){.library = library,
                  .shutdown = shutdown,
                  .energy = (nvml_energy)dlsym(library, "nvmlDeviceGetTotalEnergyConsumption"),
+                 .clock = (nvml_clock)dlsym(library, "nvmlDeviceGetClockInfo"),
                  .memory = (nvml_memory_info)dlsym(library, "nvmlDeviceGetMemoryInfo")};
     if (find(pci_address, &b->device) == 0) {
       return b;
@@ -68,6 +71,12 @@ void board_close(board *b) {
 double board_joules(const board *b) {
   unsigned long long millijoules = 0;
   return b != NULL && b->energy != NULL && b->energy(b->device, &millijoules) == 0 ? (double)millijoules / 1000 : NAN;
+}
+
+double board_sm_mhz(const board *b) {
+  enum { OF_MULTIPROCESSORS = 1 };
+  unsigned mhz = 0;
+  return b != NULL && b->clock != NULL && b->clock(b->device, OF_MULTIPROCESSORS, &mhz) == 0 ? (double)mhz : NAN;
 }
 
 double board_memory_used(const board *b) {

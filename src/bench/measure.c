@@ -22,6 +22,7 @@ typedef struct {
   board *power;
   bench_mode mode;
   bool unordered;
+  double sm_mhz; /* when the last steps had been issued, and the device was at work on them */
   double loss;
   int64_t skipped;
 } bench;
@@ -90,6 +91,7 @@ static status run_steps(bench *b, int64_t steps) {
       take(b, &o);
     }
   }
+  b->sm_mhz = board_sm_mhz(b->power);
   if (b->mode == BENCH_TRAIN) {
     TRY(train_collect(&b->t, &o));
     take(b, &o);
@@ -132,32 +134,36 @@ static void summarize(const bench *b, const double *seconds, const bench_length 
   }
 }
 
-/* Peak and power come from every rank: the most of one, the mean of the other. */
-static status gather_device(bench *b, double watts, bench_row *row) {
+/* Peak, power and clock come from every rank: the most of the first, means of the others. */
+static status gather_device(bench *b, double watts, double mhz, bench_row *row) {
   const dist *d = b->t.d;
+  const double mine[] = {watts, mhz};
   int64_t most;
   TRY(dist_max(d, (int64_t)gauge_peak(&b->gauge), &most));
   row->peak_bytes = (double)most;
   double *all = NULL;
   if (d->rank == 0) {
-    TRY(memory_new(&all, (size_t)d->ranks, sizeof *all, "power of the ranks"));
+    TRY(memory_new(&all, 2 * (size_t)d->ranks, sizeof *all, "power of the ranks"));
+    row->power_w = row->sm_mhz = 0;
   }
-  status s = dist_gather(d, &watts, 1, all);
+  status s = dist_gather(d, mine, 2, all);
   for (int r = 0; d->rank == 0 && r < d->ranks; r++) {
-    row->power_w = (r == 0 ? 0 : row->power_w) + all[r] / d->ranks;
+    row->power_w += all[2 * r] / d->ranks;
+    row->sm_mhz += all[2 * r + 1] / d->ranks;
   }
   free(all);
   return s;
 }
 
 static status measure(bench *b, const bench_length *l, bench_row *row) {
-  double seconds[BENCH_REPEATS];
+  double seconds[BENCH_REPEATS], mhz = 0;
   gauge_sample(&b->gauge);
   TRY(run_steps(b, l->warmup));
   gauge_sample(&b->gauge);
   double joules = board_joules(b->power), start = clock_seconds();
   for (int64_t i = 0; i < l->repeat; i++) {
     TRY(time_steps(b, l->steps, &seconds[i]));
+    mhz += b->sm_mhz / (double)l->repeat;
   }
   double watts = (board_joules(b->power) - joules) / (clock_seconds() - start);
   gauge_sample(&b->gauge);
@@ -167,7 +173,7 @@ static status measure(bench *b, const bench_length *l, bench_row *row) {
   row->loss = b->loss;
   row->skipped = b->skipped;
   summarize(b, seconds, l, row);
-  return gather_device(b, watts, row);
+  return gather_device(b, watts, mhz, row);
 }
 
 /* Row. */
@@ -197,6 +203,7 @@ static void describe(const bench *b, const char *name, bench_row *row) {
                      .mfu_full = NAN,
                      .plan_bytes = plan_total(&t->plan),
                      .power_w = NAN,
+                     .sm_mhz = NAN,
                      .loss = NAN,
                      .logits_rows = b->forward.rows};
   snprintf(row->model, sizeof row->model, "%s", name);

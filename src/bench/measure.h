@@ -46,6 +46,7 @@ typedef struct {
   double peak_bytes;                          /* of the rank that takes most */
   double plan_bytes;                          /* what the memory plan says */
   double power_w;                             /* mean of a board during the timed steps, over the ranks */
+  double sm_mhz;                              /* mean clock of a board near the end of each repeat, over the ranks */
   double loss;                                /* last step; forward: of the last rows */
   int64_t skipped;                            /* updates that were not applied: loss or gradient were not finite */
   int64_t logits_rows;                        /* forward: rows of logits written before the buffer is used again */

@@ -63,6 +63,7 @@ static void add_figures(cJSON *o, const bench_row *row) {
   json_number(o, "mfu_full", row->mfu_full);
   json_number(o, "peak_bytes", row->peak_bytes > 0 ? row->peak_bytes : NAN);
   json_number(o, "power_w", row->power_w);
+  json_number(o, "sm_mhz", row->sm_mhz);
   json_number(o, "loss", row->loss);
   if (row->mode == BENCH_TRAIN) {
     json_number(o, "skipped", (double)row->skipped);

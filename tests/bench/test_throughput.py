@@ -58,7 +58,7 @@ class Throughput(unittest.TestCase):
         self.assertTrue(0 < row["ms_min"] <= row["ms"] <= row["ms_max"])
         self.assertGreater(row["peak_bytes"], 1 << 20)
         self.assertGreater(row["plan_bytes"], 0)
-        for unknown in "mfu", "mfu_full", "power_w":
+        for unknown in "mfu", "mfu_full", "power_w", "sm_mhz":
             self.assertIsNone(row[unknown], unknown)
         self.assertLess(abs(row["loss"] - math.log(V)), 0.5)
         self.assertNotIn("error", row)
