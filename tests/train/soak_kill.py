@@ -25,8 +25,8 @@ import time
 
 from common import ENVIRONMENT, PROGRAMS, SEED, TrainCase, processes_of
 
-# Some ten checkpoints in a second.
-KEYS = {"train": {"max_steps": 36}, "eval": {"interval": 8}, "checkpoint": {"interval": 4, "keep_last": 2, "max_failures": 1000}}
+# Checkpoints of 7 MB, of which the two matrices of the vocabulary are large enough to go past the page cache (base/bulk_io.h).
+KEYS = {"model": {"vocab_size": 9000}, "train": {"max_steps": 36}, "eval": {"interval": 8}, "checkpoint": {"interval": 4, "keep_last": 2, "max_failures": 1000}}
 STEPS = KEYS["train"]["max_steps"]
 KILLED_AGAIN = 1 / 3
 STRATEGIES = ["ddp", "shard_optimizer", "shard_grad", "full_shard"]
@@ -180,7 +180,7 @@ def report(arguments, kills, faults, seconds):
              f"{version}; {platform.machine()}, {os.cpu_count()} cores shared with other work; seed {SEED}; {seconds / 60:.1f} minutes.", "",
              "    PSANN_PROGRAMS=build/src/programs PSANN_TEST_SEED=%d tests/train/soak_kill.py --library build/tests/ckpt/libfaulty_calls.so --kills %d --faults %d --report %s"
              % (SEED, arguments.kills, arguments.faults, arguments.report), "",
-             f"A model of a few milliseconds a step, {STEPS} steps, a checkpoint every {KEYS['checkpoint']['interval']} and after each best evaluation, written in the background; "
+             f"A small model, checkpoints of 7 MB, {STEPS} steps, a checkpoint every {KEYS['checkpoint']['interval']} and after each best evaluation, written in the background; "
              "each launch has one or two ranks and, on two, one of the strategies " + ", ".join(STRATEGIES) + ". Equal means: the final checkpoint's digests, all lines of the metrics, every file that is left verified, no temporary file.", "",
              "| runs | | equal to the unbroken run | lost | refused | silent |", "|---|---|---|---|---|---|"]
     for what, runs in zip(("SIGKILL at a random moment", "SIGKILL inside the writer, at a random system call", "failing disk"), kinds):
