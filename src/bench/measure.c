@@ -147,7 +147,7 @@ static status gather_device(bench *b, double watts, double mhz, bench_row *row) 
     row->power_w = row->sm_mhz = 0;
   }
   status s = dist_gather(d, mine, 2, all);
-  for (int r = 0; d->rank == 0 && r < d->ranks; r++) {
+  for (size_t r = 0; d->rank == 0 && r < (size_t)d->ranks; r++) {
     row->power_w += all[2 * r] / d->ranks;
     row->sm_mhz += all[2 * r + 1] / d->ranks;
   }
