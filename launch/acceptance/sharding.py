@@ -28,13 +28,18 @@ keep_last = 1
 TINY = ("model.vocab_size=512", "model.d_model=64", "model.n_layers=2", "model.n_heads=4", "model.d_mlp=256", "data.seq_len=32")
 
 
-def write_config(path, file, **values):
-    """A short run of the model in a config that came with the project."""
+def model_of(file):
+    """The section [model] of a config that came with the project."""
     ini = configparser.ConfigParser(inline_comment_prefixes=(";", "#"))
     if not ini.read(SOURCE / "configs" / file):
         raise ValueError(f"configs/{file} is missing")
     model = {"vocab_size": 32000, **ini["model"]}
-    path.write_text(CONFIG.format(model="\n".join(["[model]", *(f"{k} = {v}" for k, v in model.items())]), **values))
+    return "\n".join(["[model]", *(f"{k} = {v}" for k, v in model.items())])
+
+
+def write_config(path, file, **values):
+    """A short run of that model."""
+    path.write_text(CONFIG.format(model=model_of(file), **values))
 
 
 def watched(o, name, run, config, *more, step, saved=None, limit, prepare=None, read=None, makes=None):

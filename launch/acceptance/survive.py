@@ -1,6 +1,5 @@
 """The stage of runs that survive on two GPUs: ranks that are killed, stopped or hang in every phase; a run that is ended, or loses a rank, and
 goes on to the same bits; what checkpoints in the background cost."""
-import configparser
 import json
 import re
 import shutil
@@ -8,8 +7,8 @@ import statistics
 import subprocess
 import sys
 
-from .parts import SOURCE, Part, mpirun
-from .sharding import TINY, compare
+from .parts import Part, mpirun
+from .sharding import TINY, compare, model_of
 from .stages import fresh, text_store
 
 CONFIG = """{model}
@@ -45,12 +44,9 @@ def batch_tokens(o):
 
 
 def write_config(o, path, store):
-    ini = configparser.ConfigParser(inline_comment_prefixes=(";", "#"))
-    if not ini.read(SOURCE / "configs/bench/124m.ini"):
-        raise ValueError("configs/bench/124m.ini is missing")
     steps, interval, _ = plan(o)
-    path.write_text(CONFIG.format(model="\n".join(["[model]", *(f"{k} = {v}" for k, v in ini["model"].items())]), store=store, micro_batch=8 if o.cpu else 32,
-                                  batch_tokens=batch_tokens(o), steps=steps, interval=interval, timeout_s=WATCH_S))
+    path.write_text(CONFIG.format(model=model_of("bench/124m.ini"), store=store, micro_batch=8 if o.cpu else 32, batch_tokens=batch_tokens(o), steps=steps,
+                                  interval=interval, timeout_s=WATCH_S))
 
 
 def matrix(o, page):
