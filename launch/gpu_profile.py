@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Where the GPU time of training steps goes: kernels by kind, gaps, and what runs beside the products.
 
-    launch/gpu_profile.py [-b BUILD] [-n STEPS] [-o FILE.json] -- COMMAND…    runs it under CUPTI, then prints the table
+    launch/gpu_profile.py [-b BUILD] [-n STEPS] [-o FILE.json] [-r RECORDS] -- COMMAND…    runs it under CUPTI, then prints the table
     launch/gpu_profile.py [-n STEPS] [-o FILE.json] RECORDS                   of a file of records
 
 COMMAND is psann_train or psann_bench throughput, alone or under mpirun; rank 0's last STEPS (10) whole steps are taken. `beside` is the time of a
@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -76,7 +77,8 @@ def read(path):
 def table(path, steps):
     """Rows (kind, calls, ms, ms with nothing of the main stream beside), all per step, and totals."""
     records = sorted(read(path))
-    marks = [(start, stream) for start, _, stream, name in records if "set_step" in name]
+    # The kernel that runs once a step, between its backward pass and its update.
+    marks = [(start, stream) for start, _, stream, name in records if "finish_norm" in name]
     if len(marks) < 2:
         raise SystemExit(f"gpu_profile: {path} holds no whole training step")
     steps = min(steps, len(marks) - 1)
@@ -109,6 +111,7 @@ def main():
     p.add_argument("-b", dest="build", type=pathlib.Path, default=SOURCE / "build", metavar="BUILD")
     p.add_argument("-n", dest="steps", type=int, default=10, metavar="STEPS")
     p.add_argument("-o", dest="out", type=pathlib.Path, metavar="FILE.json")
+    p.add_argument("-r", dest="records", type=pathlib.Path, metavar="RECORDS", help="keeps the records of rank 0: start and end (ns), stream, name")
     p.add_argument("what", nargs="+", metavar="RECORDS | -- COMMAND…")
     o = p.parse_args()
     if len(o.what) == 1 and pathlib.Path(o.what[0]).is_file() and not os.access(o.what[0], os.X_OK):
@@ -121,6 +124,8 @@ def main():
             done = subprocess.run(o.what, env={**os.environ, "CUDA_INJECTION64_PATH": str(library), "PSANN_KERNELS": folder + "/%r.txt"})
             if done.returncode != 0:
                 return done.returncode
+            if o.records:
+                shutil.copyfile(folder + "/0.txt", o.records)
             found = table(folder + "/0.txt", o.steps)
     show(found)
     if o.out:
