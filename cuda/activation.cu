@@ -32,7 +32,7 @@ struct row_queue {
 
 // Blocks that the rows are cut into: enough to fill the GPU, few enough that reading a feature's parameters is a small
 // part of a thread's work. For the sums a function of F alone.
-enum { FULL = 16 * 132 };
+enum { FULL = 16 * MULTIPROCESSORS };
 
 int sum_blocks(int64_t F, int vec) {
   int64_t columns = (F + WARP * vec - 1) / (WARP * vec);

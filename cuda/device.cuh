@@ -11,7 +11,7 @@
 #include "base/philox.h"
 #include "exp2.cuh"
 
-enum { WARP = 32 };
+enum { WARP = 32, MULTIPROCESSORS = 132 /* of an H100 or H200 on its own board */ };
 
 __device__ __forceinline__ float to_float(float x) {
   return x;

@@ -8,14 +8,17 @@
 
 namespace {
 
-enum { SOURCE_EMBED, SOURCE_RESIDUAL, SOURCE_PLAIN };
+enum { SOURCE_EMBED, SOURCE_RESIDUAL, SOURCE_DROPPED /* a residual sum with dropout */, SOURCE_PLAIN };
+
+template <int SOURCE>
+constexpr bool HAS_PRODUCT = SOURCE == SOURCE_RESIDUAL || SOURCE == SOURCE_DROPPED;
 
 struct row_args {
   int64_t N, T, D;
   // SOURCE_EMBED
   const int32_t *tokens, *past;
   const float *frequencies; /* of the sinusoidal encoding; NULL: none */
-  // SOURCE_RESIDUAL: product, bias, alpha, dropout; x is the embedding, the residual or the activation.
+  // SOURCE_RESIDUAL, SOURCE_DROPPED: product, bias, alpha, dropout; x is the embedding, the residual or the activation.
   const float *bias, *alpha;
   float p;
   uint32_t site;
@@ -32,16 +35,15 @@ __device__ __forceinline__ float sinusoid(const float *frequencies, int64_t posi
   return j & 1 ? cosf(angle) : sinf(angle);
 }
 
-template <typename T, int VEC>
-__device__ __forceinline__ void add_residual_branch(const row_args &a, const T *product, int64_t row, int64_t column,
-                                                    float alpha, float (&x)[VEC]) {
-  float u[VEC];
-  load_pack<T, VEC>(product + row * a.D + column, u);
+// x += alpha · dropout(u + bias), u as the product gave it.
+template <int VEC, bool DROPOUT>
+__device__ __forceinline__ void add_residual_branch(const row_args &a, int64_t row, int64_t column, float alpha,
+                                                    float (&u)[VEC], float (&x)[VEC]) {
   if (a.bias) {
 #pragma unroll
     for (int i = 0; i < VEC; i++) u[i] += a.bias[column + i];
   }
-  if (a.p > 0.0f) {
+  if constexpr (DROPOUT) {
     int64_t sequence = a.step->first_sequence + row / a.T, element = row % a.T * a.D + column;
     float4 keep = {};
 #pragma unroll
@@ -55,72 +57,107 @@ __device__ __forceinline__ void add_residual_branch(const row_args &a, const T *
   for (int i = 0; i < VEC; i++) x[i] = fmaf(alpha, u[i], x[i]);
 }
 
+// What a thread has of a row, as it stands in memory.
+template <typename T, int VEC, int PACKS>
+struct row_packs {
+  raw_pack<T, VEC> x[PACKS], product[PACKS];
+};
+
 template <typename T, int VEC, int THREADS, int PACKS, int SOURCE>
-__global__ void __launch_bounds__(THREADS == WARP ? 128 : THREADS)
+__device__ __forceinline__ void load_row(const row_args &a, const T *x, const T *product, int64_t row, int thread,
+                                         row_packs<T, VEC, PACKS> *r) {
+  int64_t source_row = SOURCE == SOURCE_EMBED ? a.tokens[row] : row;
+#pragma unroll
+  for (int p = 0; p < PACKS; p++) {
+    int64_t column = ((int64_t)p * THREADS + thread) * VEC;
+    if (column >= a.D) continue;
+    r->x[p] = *reinterpret_cast<const raw_pack<T, VEC> *>(x + source_row * a.D + column);
+    if (HAS_PRODUCT<SOURCE>) r->product[p] = *reinterpret_cast<const raw_pack<T, VEC> *>(product + row * a.D + column);
+  }
+}
+
+// Blocks of a kernel below that a multiprocessor holds: what they ask for ahead keeps its memory busy.
+template <int BLOCK, int ALL_THREADS>
+constexpr int RESIDENT = ALL_THREADS / BLOCK < 1 ? 1 : ALL_THREADS / BLOCK;
+
+// A block goes from row to row: the next one is on its way while the norm of this one is summed up.
+template <typename T, int VEC, int THREADS, int PACKS, int SOURCE>
+__global__ void __launch_bounds__(THREADS == WARP ? 128 : THREADS,
+                                  PACKS <= 2 ? RESIDENT<(THREADS == WARP ? 128 : THREADS), 1024> : 1)
     rows(row_args a, int norm, const T *x, const T *product, T *y, T *normed) {
   constexpr int ROWS = THREADS == WARP ? 4 : 1;
   __shared__ float shared[THREADS / WARP];
-  int64_t row = (int64_t)blockIdx.x * ROWS + threadIdx.x / THREADS;
-  if (row >= a.N) return;  // only whole warps leave, and only where no barrier follows (THREADS = 32)
   int thread = threadIdx.x % THREADS;
-  float v[PACKS][VEC];
-  float alpha = SOURCE == SOURCE_RESIDUAL && a.alpha ? *a.alpha : 1.0f;
-  int64_t source_row = SOURCE == SOURCE_EMBED ? a.tokens[row] : row;
-  int64_t position = SOURCE == SOURCE_EMBED ? row % a.T + (a.past ? a.past[row / a.T] : 0) : 0;
-#pragma unroll
-  for (int p = 0; p < PACKS; p++) {
-    int64_t column = ((int64_t)p * THREADS + thread) * VEC;
-#pragma unroll
-    for (int i = 0; i < VEC; i++) v[p][i] = 0;
-    if (column >= a.D) continue;
-    load_pack<T, VEC>(x + source_row * a.D + column, v[p]);
-    if (SOURCE == SOURCE_EMBED && a.frequencies) {
-#pragma unroll
-      for (int i = 0; i < VEC; i++) v[p][i] += sinusoid(a.frequencies, position, column + i);
-    }
-    if (SOURCE == SOURCE_RESIDUAL) add_residual_branch<T, VEC>(a, product, row, column, alpha, v[p]);
-    if (SOURCE != SOURCE_PLAIN) {
-      store_pack<T, VEC>(y + row * a.D + column, v[p]);
-      // The norm sees what was stored, so that computing it again later gives the same bits.
-#pragma unroll
-      for (int i = 0; i < VEC; i++) v[p][i] = to_float(from_float<T>(v[p][i]));
-    }
-  }
-  if (norm == NORM_NONE) return;
+  float alpha = HAS_PRODUCT<SOURCE> && a.alpha ? *a.alpha : 1.0f;
   bool layer = norm == NORM_LAYER;
-  float mean = 0.0f;
-  if (layer) {
-    float sum = 0;
+  row_packs<T, VEC, PACKS> ahead;
+  // With THREADS = WARP the warps of a block go their own ways; otherwise all threads see the same rows.
+  int64_t row = (int64_t)blockIdx.x * ROWS + threadIdx.x / THREADS;
+  if (row < a.N) load_row<T, VEC, THREADS, PACKS, SOURCE>(a, x, product, row, thread, &ahead);
+  for (int64_t next; row < a.N; row = next) {
+    next = row + (int64_t)gridDim.x * ROWS;
+    int64_t position = SOURCE == SOURCE_EMBED ? row % a.T + (a.past ? a.past[row / a.T] : 0) : 0;
+    row_packs<T, VEC, PACKS> here = ahead;
+    if (next < a.N) load_row<T, VEC, THREADS, PACKS, SOURCE>(a, x, product, next, thread, &ahead);
+    float v[PACKS][VEC];
 #pragma unroll
-    for (int p = 0; p < PACKS; p++)
+    for (int p = 0; p < PACKS; p++) {
+      int64_t column = ((int64_t)p * THREADS + thread) * VEC;
 #pragma unroll
-      for (int i = 0; i < VEC; i++) sum += v[p][i];
-    mean = block_sum<THREADS / WARP>(sum, shared) / (float)a.D;
-  }
-  float squares = 0;
+      for (int i = 0; i < VEC; i++) v[p][i] = 0;
+      if (column >= a.D) continue;
+      unpack<T, VEC>(here.x[p], v[p]);
+      if (SOURCE == SOURCE_EMBED && a.frequencies) {
 #pragma unroll
-  for (int p = 0; p < PACKS; p++) {
-    if (((int64_t)p * THREADS + thread) * VEC >= a.D) continue;
+        for (int i = 0; i < VEC; i++) v[p][i] += sinusoid(a.frequencies, position, column + i);
+      }
+      if (HAS_PRODUCT<SOURCE>) {
+        float u[VEC];
+        unpack<T, VEC>(here.product[p], u);
+        add_residual_branch<VEC, SOURCE == SOURCE_DROPPED>(a, row, column, alpha, u, v[p]);
+      }
+      if (SOURCE != SOURCE_PLAIN) {
+        store_pack<T, VEC>(y + row * a.D + column, v[p]);
+        // The norm sees what was stored, so that computing it again later gives the same bits.
 #pragma unroll
-    for (int i = 0; i < VEC; i++) squares += (v[p][i] - mean) * (v[p][i] - mean);
-  }
-  squares = block_sum<THREADS / WARP>(squares, shared) / (float)a.D;
-  float r = 1.0f / sqrtf(squares + (layer ? 1e-5f : 1e-6f));
-  if (thread == 0) {
-    if (layer) a.stats[row] = mean;
-    a.stats[layer ? a.N + row : row] = r;
-  }
-#pragma unroll
-  for (int p = 0; p < PACKS; p++) {
-    int64_t column = ((int64_t)p * THREADS + thread) * VEC;
-    if (column >= a.D) continue;
-    float o[VEC];
-#pragma unroll
-    for (int i = 0; i < VEC; i++) {
-      o[i] = (v[p][i] - mean) * r * a.scale[column + i];
-      if (layer) o[i] += a.norm_bias[column + i];
+        for (int i = 0; i < VEC; i++) v[p][i] = to_float(from_float<T>(v[p][i]));
+      }
     }
-    store_pack<T, VEC>(normed + row * a.D + column, o);
+    if (norm == NORM_NONE) continue;
+    float mean = 0.0f;
+    if (layer) {
+      float sum = 0;
+#pragma unroll
+      for (int p = 0; p < PACKS; p++)
+#pragma unroll
+        for (int i = 0; i < VEC; i++) sum += v[p][i];
+      mean = block_sum<THREADS / WARP>(sum, shared) / (float)a.D;
+    }
+    float squares = 0;
+#pragma unroll
+    for (int p = 0; p < PACKS; p++) {
+      if (((int64_t)p * THREADS + thread) * VEC >= a.D) continue;
+#pragma unroll
+      for (int i = 0; i < VEC; i++) squares += (v[p][i] - mean) * (v[p][i] - mean);
+    }
+    squares = block_sum<THREADS / WARP>(squares, shared) / (float)a.D;
+    float r = 1.0f / sqrtf(squares + (layer ? 1e-5f : 1e-6f));
+    if (thread == 0) {
+      if (layer) a.stats[row] = mean;
+      a.stats[layer ? a.N + row : row] = r;
+    }
+#pragma unroll
+    for (int p = 0; p < PACKS; p++) {
+      int64_t column = ((int64_t)p * THREADS + thread) * VEC;
+      if (column >= a.D) continue;
+      float o[VEC];
+#pragma unroll
+      for (int i = 0; i < VEC; i++) {
+        o[i] = (v[p][i] - mean) * r * a.scale[column + i];
+        if (layer) o[i] += a.norm_bias[column + i];
+      }
+      store_pack<T, VEC>(normed + row * a.D + column, o);
+    }
   }
 }
 
@@ -155,11 +192,32 @@ __device__ __forceinline__ void add_groups(int64_t D, const float (&sums)[PACKS]
   }
 }
 
+// What a thread reads of a row of the norm's backward, as it stands in memory.
+template <typename T, int VEC, int PACKS>
+struct backward_packs {
+  raw_pack<T, VEC> x[PACKS], dy[PACKS], dresidual[PACKS];
+};
+
+template <typename T, int VEC, int THREADS, int PACKS>
+__device__ __forceinline__ void load_backward(int64_t D, const T *x, const T *dy, const T *dresidual, int64_t row,
+                                              int thread, backward_packs<T, VEC, PACKS> *r) {
+  using packed = raw_pack<T, VEC>;
+#pragma unroll
+  for (int p = 0; p < PACKS; p++) {
+    int64_t column = ((int64_t)p * THREADS + thread) * VEC, at = row * D + column;
+    if (column >= D) continue;
+    r->x[p] = *reinterpret_cast<const packed *>(x + at);
+    r->dy[p] = *reinterpret_cast<const packed *>(dy + at);
+    if (dresidual) r->dresidual[p] = *reinterpret_cast<const packed *>(dresidual + at);
+  }
+}
+
 // dx = dresidual + r·(g − n·mean(g·n)) with g = dy·scale, n = (x − mean)·r (layer: minus mean(g) as well). A group of
 // threads walks over its rows and keeps the sums of the columns in registers; a block adds those of its groups.
-template <typename T, int VEC, int THREADS, int PACKS>
-__global__ void __launch_bounds__(THREADS *ROW_GROUPS<THREADS>)
-    norm_backward(bool layer, int64_t N, int64_t D, const T *x, const float *scale, const float *stats, const T *dy,
+template <typename T, int VEC, int THREADS, int PACKS, bool layer>
+__global__ void __launch_bounds__(THREADS *ROW_GROUPS<THREADS>,
+                                  PACKS == 1 ? RESIDENT<THREADS * ROW_GROUPS<THREADS>, 768> : 1)
+    norm_backward(int64_t N, int64_t D, const T *x, const float *scale, const float *stats, const T *dy,
                   const T *dresidual, T *dx, float *partial) {
   constexpr int GROUPS = ROW_GROUPS<THREADS>;
   __shared__ float shared[THREADS / WARP];
@@ -171,17 +229,24 @@ __global__ void __launch_bounds__(THREADS *ROW_GROUPS<THREADS>)
     if (column < D) load_pack<float, VEC>(scale + column, s[p]);
   }
   int64_t rows = (N + gridDim.x - 1) / gridDim.x, first = blockIdx.x * rows, end = min(first + rows, N);
+  // The next row is on its way while the sums of this one go round; two packs a thread leave no registers for that.
+  constexpr bool AHEAD = PACKS == 1;
+  backward_packs<T, VEC, PACKS> ahead;
+  if (AHEAD && first + group < end)
+    load_backward<T, VEC, THREADS, PACKS>(D, x, dy, dresidual, first + group, thread, &ahead);
   for (int64_t row = first + group; row < end; row += GROUPS) {
     float mean = layer ? stats[row] : 0.0f, r = stats[layer ? N + row : row];
     float n[PACKS][VEC], g[PACKS][VEC], o[PACKS][VEC] = {}, dot = 0, sum = 0;
+    if (!AHEAD) load_backward<T, VEC, THREADS, PACKS>(D, x, dy, dresidual, row, thread, &ahead);
 #pragma unroll
     for (int p = 0; p < PACKS; p++) {
-      int64_t column = ((int64_t)p * THREADS + thread) * VEC;
-      if (column >= D) continue;
-      load_pack<T, VEC>(x + row * D + column, n[p]);
-      load_pack<T, VEC>(dy + row * D + column, g[p]);
-      if (dresidual) load_pack<T, VEC>(dresidual + row * D + column, o[p]);
+      if (((int64_t)p * THREADS + thread) * VEC >= D) continue;
+      unpack<T, VEC>(ahead.x[p], n[p]);
+      unpack<T, VEC>(ahead.dy[p], g[p]);
+      if (dresidual) unpack<T, VEC>(ahead.dresidual[p], o[p]);
     }
+    if (AHEAD && row + GROUPS < end)
+      load_backward<T, VEC, THREADS, PACKS>(D, x, dy, dresidual, row + GROUPS, thread, &ahead);
 #pragma unroll
     for (int p = 0; p < PACKS; p++) {
       if (((int64_t)p * THREADS + thread) * VEC >= D) continue;
@@ -226,7 +291,8 @@ void launch_rows(cudaStream_t stream, const row_args &a, int norm, const void *x
                  void *normed) {
   constexpr int ROWS = THREADS == WARP ? 4 : 1;
   constexpr int BLOCK = THREADS * ROWS;
-  unsigned grid = (unsigned)((a.N + ROWS - 1) / ROWS);
+  int64_t blocks = (a.N + ROWS - 1) / ROWS, resident = (int64_t)MULTIPROCESSORS * RESIDENT<BLOCK, 1024>;
+  unsigned grid = (unsigned)(blocks < resident ? blocks : resident);
   rows<T, VEC, THREADS, PACKS, SOURCE>
       <<<grid, BLOCK, 0, stream>>>(a, norm, (const T *)x, (const T *)product, (T *)y, (T *)normed);
 }
@@ -280,8 +346,10 @@ template <typename T, int VEC, int THREADS, int PACKS>
 void launch_backward(const launch *l, const norm_backward_args *a, float *partial) {
   const T *x = (const T *)a->x, *dy = (const T *)a->dy, *dresidual = (const T *)a->dresidual;
   const float *scale = (const float *)a->norm.scale, *stats = (const float *)a->norm.stats;
-  norm_backward<T, VEC, THREADS, PACKS><<<NORM_BLOCKS, THREADS * ROW_GROUPS<THREADS>, 0, l->stream>>>(
-      a->norm.kind == NORM_LAYER, a->N, a->D, x, scale, stats, dy, dresidual, (T *)a->dx, partial);
+  auto kernel = a->norm.kind == NORM_LAYER ? norm_backward<T, VEC, THREADS, PACKS, true>
+                                           : norm_backward<T, VEC, THREADS, PACKS, false>;
+  kernel<<<NORM_BLOCKS, THREADS * ROW_GROUPS<THREADS>, 0, l->stream>>>(a->N, a->D, x, scale, stats, dy, dresidual,
+                                                                       (T *)a->dx, partial);
 }
 
 template <typename T>
@@ -340,7 +408,8 @@ cudaError_t launch_residual(const launch *l, const out_forward_args *a, const vo
   r.bias = (const float *)a->bias, r.alpha = (const float *)a->alpha;
   r.p = (float)a->dropout.p, r.site = a->dropout.site, r.seed = l->seed, r.step = l->step;
   set_norm(&r, &a->norm);
-  return rows_typed<SOURCE_RESIDUAL>(l, r, a->norm.kind, a->residual, product, a->y, a->norm.y);
+  return r.p > 0.0f ? rows_typed<SOURCE_DROPPED>(l, r, a->norm.kind, a->residual, product, a->y, a->norm.y)
+                    : rows_typed<SOURCE_RESIDUAL>(l, r, a->norm.kind, a->residual, product, a->y, a->norm.y);
 }
 
 cudaError_t launch_norm_backward(const launch *l, const norm_backward_args *a, float *partial) {
