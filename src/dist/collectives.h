@@ -19,7 +19,8 @@ typedef struct {
   void (*free)(collectives *c, void *p);
   /* Every rank has its slice at `own`, which may be its place in `buffer`; afterwards all hold all of `buffer`. */
   status (*all_gather)(collectives *c, const void *own, void *buffer, dtype type, const int64_t *starts);
-  /* Every rank's slice s goes to rank s; parts: (ranks, own slice) in rank order, own part included. */
+  /* Every rank's slice s goes to rank s; parts: (ranks, own slice) in rank order. The own part is read from
+   * `buffer`: its place in `parts` is scratch, which an exchange may write anything to. */
   status (*all_to_all)(collectives *c, const void *buffer, dtype type, const int64_t *starts, void *parts);
   /* NULL where there is none, or all_to_all and a sum of our own are faster. Two ranks, equal slices: rank r gets slice r of the sum of both buffers in `sum`, which may be that slice's place in
    * `buffer`. It needs no order, since a + b = b + a. */

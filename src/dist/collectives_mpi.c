@@ -62,9 +62,6 @@ static status all_to_all(collectives *base, const void *buffer, dtype type, cons
     int to = (rank + step) % ranks;
     TRY(messages_send(&c->under_way, to, from_bytes + starts[to] * size, (starts[to + 1] - starts[to]) * size));
   }
-  if (own > 0) {
-    memcpy(to_bytes + rank * own, from_bytes + starts[rank] * size, (size_t)own);
-  }
   return STATUS_OK;
 }
 

@@ -7,7 +7,7 @@
 enum {
   EVENT_VECTORS = 0, /* all vectors that were published have arrived */
   EVENT_RING = 1,    /* a buffer of the ring holds its unit */
-  EVENT_GRADS = 16,  /* a gradient buffer has been sent */
+  EVENT_GRADS = 16,  /* a gradient buffer has been sent and summed */
   GRAD_EVENTS = 64,
   EVENT_UNITS = EVENT_GRADS + GRAD_EVENTS, /* a unit's new weights have arrived */
   UNIT_EVENTS = 128,

@@ -13,7 +13,7 @@ enum { POOL_BUFFERS = 2 }; /* one is written while the other is sent */
 /* In rounds: buffers that units of the same layout take in turns, so that what no gradient is written to stays zero. */
 typedef struct {
   void *buffers[POOL_BUFFERS];
-  int events[POOL_BUFFERS]; /* recorded when a buffer has been sent */
+  int events[POOL_BUFFERS]; /* recorded when a buffer has been sent and summed */
   int n, next;
 } grad_pool;
 
@@ -189,16 +189,14 @@ status gradients_begin(gradients *g, int64_t j) {
   return STATUS_OK;
 }
 
-/* The next buffer of the pool, once what it had has been sent. */
+/* The next buffer of the pool, once what it had has been sent, and summed: the sum over ranks reads from it, too. */
 static status pool_buffer(gradients *g, grad_pool *p, void **out) {
   void *buffer = p->buffers[p->next];
-  if (g->r->g->in_shard->stream_ordered) {
-    TRY(g->e->ops->wait(g->e, STREAM_MAIN, p->events[p->next]));
-  } else if (g->r->busy && g->r->under_way.grad == buffer) {
+  if (g->r->busy && g->r->under_way.grad == buffer) {
     TRY(reduction_settle(g->r));
   }
   *out = buffer;
-  return STATUS_OK;
+  return g->e->ops->wait(g->e, STREAM_MAIN, p->events[p->next]);
 }
 
 status gradients_buffer(gradients *g, int unit_index, void **out) {
@@ -265,7 +263,7 @@ static status done_in_rounds(gradients *g, int unit_index) {
                             .round = g->current,
                             .grad = u->current,
                             .sum = u->sums[tree_slot(g->current)],
-                            .sent = g->r->g->in_shard->stream_ordered ? p->events[p->next] : -1,
+                            .sent = p->events[p->next],
                             .then = merge_rounds,
                             .context = g};
   p->next = (p->next + 1) % p->n;

@@ -143,34 +143,62 @@ static int shards_with_parts(const reduction *r, int64_t round) {
 
 /* The sum over ranks. */
 
+/* A sum of parts, all but this rank's own in their places in r->parts. */
 typedef struct {
-  engine *e;
-  char *parts;
-  int64_t count;  /* elements of a part */
-  int64_t at[64]; /* which part stands in a slot of the tree */
-  int merges;     /* that are left */
-  void *sum;      /* where the last one goes */
+  int ranks;       /* whose parts count: the first so many */
+  int rank;        /* this one */
+  const void *own; /* its part, which stays as it is but where it is `sum` */
+  int64_t count;   /* elements of a part */
+  void *sum;
 } part_sum;
 
+/* What stands in a slot of the tree, and its place in r->parts, which is that of its first part. */
+typedef struct {
+  const void *values;
+  char *place;
+} tree_node;
+
+typedef struct {
+  engine *e;
+  const part_sum *p;
+  tree_node nodes[64];
+  int merges; /* that are left */
+} part_tree;
+
 static int add_part(void *context, int64_t to, int64_t from) {
-  part_sum *p = context;
-  int64_t bytes = p->count * (int64_t)dtype_size(p->e->state);
-  char *a = p->parts + p->at[to] * bytes, *b = p->parts + p->at[from] * bytes;
-  return p->e->ops->add(p->e, STREAM_COMM, --p->merges == 0 ? p->sum : a, a, b, p->count);
+  part_tree *t = context;
+  tree_node *a = &t->nodes[to];
+  const tree_node *b = &t->nodes[from];
+  void *sum = --t->merges == 0 ? t->p->sum : a->place;
+  TRY(t->e->ops->add(t->e, STREAM_COMM, sum, a->values, b->values, t->p->count));
+  a->values = sum;
+  return STATUS_OK;
 }
 
-/* The first n of the parts, `count` elements each, in tree order. They are used up. */
-static status sum_parts(reduction *r, int n, int64_t count, void *sum) {
-  part_sum p = {.e = r->e, .parts = r->parts, .count = count, .merges = n - 1, .sum = sum};
-  if (count == 0 || n == 0) {
+static tree_node leaf_of(const reduction *r, const part_sum *p, int rank) {
+  char *place = (char *)r->parts + (size_t)rank * (size_t)p->count * dtype_size(r->e->state);
+  return (tree_node){rank == p->rank ? p->own : place, place};
+}
+
+static status copy_only_part(const reduction *r, const part_sum *p) {
+  const void *part = leaf_of(r, p, 0).values;
+  return part == p->sum ? STATUS_OK
+                        : r->e->ops->copy(r->e, STREAM_COMM, COPY_INSIDE, p->sum, part,
+                                          (size_t)p->count * dtype_size(r->e->state));
+}
+
+/* In tree order. The others' parts are used up. */
+static status sum_parts(reduction *r, const part_sum *p) {
+  if (p->count == 0 || p->ranks == 0) {
     return STATUS_OK;
   }
-  if (n == 1) {
-    return r->e->ops->copy(r->e, STREAM_COMM, COPY_INSIDE, sum, r->parts, (size_t)count * dtype_size(r->e->state));
+  if (p->ranks == 1) {
+    return copy_only_part(r, p);
   }
-  for (int rank = 0; rank < n; rank++) {
-    p.at[tree_slot(rank)] = rank;
-    TRY(tree_merges(rank, n, add_part, &p));
+  part_tree t = {.e = r->e, .p = p, .merges = p->ranks - 1};
+  for (int rank = 0; rank < p->ranks; rank++) {
+    t.nodes[tree_slot(rank)] = leaf_of(r, p, rank);
+    TRY(tree_merges(rank, p->ranks, add_part, &t));
   }
   return STATUS_OK;
 }
@@ -193,11 +221,26 @@ static status sum_over_replicas(reduction *r, int unit_index, int64_t round, voi
     r->sub_slices[i] = partition_start(leaves, n, i) * leaf;
   }
   char *place = (char *)sum + (size_t)r->sub_slices[own] * dtype_size(r->e->state);
+  const part_sum p = {.ranks = shards_with_parts(r, round),
+                      .rank = own,
+                      .own = place,
+                      .count = r->sub_slices[own + 1] - r->sub_slices[own],
+                      .sum = place};
   TRY(c->ops->all_to_all(c, sum, r->e->state, r->sub_slices, r->parts));
   TRY(completed(c));
-  TRY(sum_parts(r, shards_with_parts(r, round), r->sub_slices[own + 1] - r->sub_slices[own], place));
+  TRY(sum_parts(r, &p));
   TRY(c->ops->all_gather(c, place, sum, r->e->state, r->sub_slices));
   return completed(c);
+}
+
+static status sum_over_shard(reduction *r, const reduce_call *call) {
+  int64_t first = layout_first(r->l, call->unit_index);
+  const part_sum p = {.ranks = parts_in_shard(r, call->round),
+                      .rank = r->g->shard.rank,
+                      .own = (const char *)call->grad + (size_t)first * dtype_size(r->e->state),
+                      .count = layout_count(r->l, call->unit_index),
+                      .sum = call->sum};
+  return sum_parts(r, &p);
 }
 
 status reduction_settle(reduction *r) {
@@ -208,7 +251,10 @@ status reduction_settle(reduction *r) {
   r->busy = false;
   TRY(completed(in_shard(r)));
   if (!r->summed) {
-    TRY(sum_parts(r, parts_in_shard(r, call.round), layout_count(r->l, call.unit_index), call.sum));
+    TRY(sum_over_shard(r, &call));
+  }
+  if (call.sent >= 0) { /* not earlier: the sum reads this rank's own part from grad */
+    TRY(r->e->ops->record(r->e, STREAM_COMM, call.sent));
   }
   if (replicas(r) > 1) {
     TRY(sum_over_replicas(r, call.unit_index, call.round, call.sum));
@@ -224,9 +270,6 @@ status reduction_start(reduction *r, const reduce_call *call) {
   r->summed = sums_pairs(c, parts_in_shard(r, call->round));
   TRY(r->summed ? c->ops->reduce_pair(c, call->grad, r->e->state, slices, call->sum)
                 : c->ops->all_to_all(c, call->grad, r->e->state, slices, r->parts));
-  if (call->sent >= 0) {
-    TRY(r->e->ops->record(r->e, STREAM_COMM, call->sent));
-  }
   r->under_way = *call;
   r->busy = true;
   return c->stream_ordered ? reduction_settle(r) : STATUS_OK;

@@ -18,7 +18,7 @@ typedef struct {
   int64_t round;    /* in rounds: which */
   const void *grad; /* s (unit.count) of this rank; stays as it is until `sent` */
   void *sum;        /* s (own slice) out; may be its place in grad */
-  int sent;         /* event that STREAM_COMM records once grad has been read; −1: none */
+  int sent;         /* event that STREAM_COMM records once grad has been sent and summed; −1: none */
   /* What follows on STREAM_COMM when the sum is there; NULL: nothing. */
   status (*then)(void *context, int unit_index, int64_t round);
   void *context;
@@ -33,7 +33,7 @@ typedef struct {
   int64_t micro_batches;
   double *squares; /* engine memory (UNIT_LEAVES, n_units) */
   double *losses;  /* engine memory, one a micro-batch, those for nothing included */
-  void *parts;     /* s: a unit's slice of every rank of the shard */
+  void *parts;     /* s: a unit's slice of every other rank of the shard, and sums of such */
   /* First elements of the ranks' or replicas' places, as collectives take them. */
   int64_t *sub_slices;    /* (replicas + 1) in a slice */
   int64_t *shards;        /* (replicas + 1) in the losses of a round */

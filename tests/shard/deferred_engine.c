@@ -439,15 +439,24 @@ typedef struct {
 } exchange_job;
 
 static status add_pair(deferred_engine *e, const exchange_job *x) {
-  int64_t own = x->starts[1];
-  size_t size = dtype_size(x->type);
+  int64_t count = x->starts[1];
+  int rank = x->inner->d->rank;
+  size_t bytes = (size_t)count * dtype_size(x->type);
   char *parts = NULL;
-  TRY(memory_new(&parts, (size_t)(2 * own), size, "parts of a pair"));
+  TRY(memory_new(&parts, 2, bytes, "parts of a pair"));
   TRY(x->inner->ops->all_to_all(x->inner, x->from, x->type, x->starts, parts));
   TRY(x->inner->ops->wait(x->inner));
-  TRY(e->real->ops->add(e->real, STREAM_MAIN, x->to, parts, parts + (size_t)own * size, own));
+  const char *own = (const char *)x->from + (size_t)rank * bytes, *others = parts + (size_t)(1 - rank) * bytes;
+  TRY(e->real->ops->add(e->real, STREAM_MAIN, x->to, own, others, count));
   free(parts);
   return STATUS_OK;
+}
+
+/* Nobody may read the own part's place. */
+static void spoil_own_part(const exchange_job *x) {
+  int rank = x->inner->d->rank;
+  size_t bytes = (size_t)(x->starts[rank + 1] - x->starts[rank]) * dtype_size(x->type);
+  memset((char *)x->to + (size_t)rank * bytes, 0xFF, bytes); /* NaN */
 }
 
 static status run_exchange(deferred_engine *e, void *arguments) {
@@ -457,7 +466,11 @@ static status run_exchange(deferred_engine *e, void *arguments) {
   }
   TRY(x->kind == TO_ALL ? x->inner->ops->all_to_all(x->inner, x->from, x->type, x->starts, x->to)
                         : x->inner->ops->all_gather(x->inner, x->from, x->to, x->type, x->starts));
-  return x->inner->ops->wait(x->inner);
+  TRY(x->inner->ops->wait(x->inner));
+  if (x->kind == TO_ALL) {
+    spoil_own_part(x);
+  }
+  return STATUS_OK;
 }
 
 static status exchange(collectives *base, int kind, const void *from, void *to, dtype type, const int64_t *starts) {

@@ -82,8 +82,8 @@ static void start_to_all(collectives *c, exchange *x) {
 
 static void check_to_all(const exchange *x) {
   int64_t first = x->starts[d.rank], own = x->starts[d.rank + 1] - first;
-  for (int r = 0; r < d.ranks; r++) {
-    for (int64_t i = 0; i < own; i++) {
+  for (int r = 0; r < d.ranks; r++) { /* the own part stays in the buffer */
+    for (int64_t i = 0; r != d.rank && i < own; i++) {
       assert_true(get(x->parts, x->type, r * own + i) == (double)(float)element(r, first + i));
     }
   }
