@@ -100,6 +100,8 @@ cudaError_t launch_sum_parts(cudaStream_t stream, const float *parts, int count,
                              float *out);
 cudaError_t launch_leaf_squares(cudaStream_t stream, const float *grad, int64_t leaf, int64_t n_leaves, double *squares,
                                 int64_t stride);
+cudaError_t launch_add_leaf_squares(cudaStream_t stream, float *sum, const float *a, const float *b, int64_t leaf,
+                                    int64_t n_leaves, double *squares, int64_t stride, bool beside);
 cudaError_t launch_finish_norm(cudaStream_t stream, const step_state *state, const double *squares, int64_t n_squares,
                                const double *losses, int64_t n_losses, double grad_clip, loss_scaling *scaling,
                                spike_watch *spikes, step_result *result);

@@ -16,6 +16,13 @@ static status cuda_leaf_squares(engine *base, stream_id s, const void *grad, int
   return STATUS_OK;
 }
 
+static status cuda_add_leaf_squares(engine *base, stream_id s, void *sum, const void *a, const void *b, int64_t leaf,
+                                    int64_t n_leaves, double *squares, int64_t stride, bool beside) {
+  cudaStream_t stream = ((cuda_engine *)base)->streams[s];
+  CUDA(launch_add_leaf_squares(stream, sum, a, b, leaf, n_leaves, squares, stride, beside));
+  return STATUS_OK;
+}
+
 static status cuda_finish_norm(engine *base, const double *squares, int64_t n_squares, const double *losses,
                                int64_t n_losses, double grad_clip) {
   cuda_engine *e = (cuda_engine *)base;
@@ -64,6 +71,7 @@ static status cuda_adamw(engine *base, const adamw_args *a) {
 void optimizer_operations(engine_ops *ops) {
   ops->add = cuda_add;
   ops->leaf_squares = cuda_leaf_squares;
+  ops->add_leaf_squares = cuda_add_leaf_squares;
   ops->finish_norm = cuda_finish_norm;
   ops->adamw = cuda_adamw;
 }

@@ -14,16 +14,54 @@ __global__ void __launch_bounds__(256) add(float *sum, const float *x, const flo
   }
 }
 
+constexpr int64_t LEAF_STEP = 1024 * 4;  // elements that a block takes at once
+constexpr int LEAF_PACKS = 4;            // of a thread and an operand that are on their way together: 128 KiB a block
+// A block of a sum fills a multiprocessor. Beside a product whose blocks stay on theirs, a sum that took all of them in
+// turns would hold up each: of 132, this leaves the product a hundred for as long as the sum lasts.
+constexpr int64_t BESIDE_BLOCKS = 32;
+
+__device__ __forceinline__ double squares_of(float4 v) {
+  return (double)v.x * v.x + (double)v.y * v.y + ((double)v.z * v.z + (double)v.w * v.w);
+}
+
 __global__ void __launch_bounds__(1024) leaf_squares(const float *grad, int64_t leaf, double *squares, int64_t stride) {
   __shared__ double shared[32];
   const float *g = grad + blockIdx.x * leaf;
   double sum = 0;
-  for (int64_t i = (int64_t)threadIdx.x * 4; i < leaf; i += 1024 * 4) {
-    float4 v = *(const float4 *)(g + i);
-    sum += (double)v.x * v.x + (double)v.y * v.y + ((double)v.z * v.z + (double)v.w * v.w);
-  }
+  for (int64_t i = (int64_t)threadIdx.x * 4; i < leaf; i += LEAF_STEP) sum += squares_of(*(const float4 *)(g + i));
   sum = block_sum<32>(sum, shared);
   if (threadIdx.x == 0) squares[blockIdx.x * stride] = sum;
+}
+
+// Block b takes leaves b, b + gridDim.x, …, each in the order of leaf_squares; `to` may be x or y. All loads of several
+// steps are asked for before the first is used, at the end of a leaf, too, where some are left out.
+__global__ void __launch_bounds__(1024, 1) add_leaf_squares(float *to, const float *x, const float *y, int64_t leaf,
+                                                            int64_t n_leaves, double *squares, int64_t stride) {
+  __shared__ double shared[32];
+  for (int64_t l = blockIdx.x; l < n_leaves; l += gridDim.x) {
+    double sum = 0;
+    for (int64_t i = (int64_t)threadIdx.x * 4; i < leaf; i += LEAF_PACKS * LEAF_STEP) {
+      float4 a[LEAF_PACKS], b[LEAF_PACKS];
+      int64_t at = l * leaf + i;
+#pragma unroll
+      for (int k = 0; k < LEAF_PACKS; k++) {
+        if (i + k * LEAF_STEP < leaf) {
+          a[k] = *(const float4 *)(x + at + k * LEAF_STEP);
+          b[k] = *(const float4 *)(y + at + k * LEAF_STEP);
+        }
+      }
+#pragma unroll
+      for (int k = 0; k < LEAF_PACKS; k++) {
+        if (i + k * LEAF_STEP < leaf) {
+          float4 v = make_float4(a[k].x + b[k].x, a[k].y + b[k].y, a[k].z + b[k].z, a[k].w + b[k].w);
+          *(float4 *)(to + at + k * LEAF_STEP) = v;
+          sum += squares_of(v);
+        }
+      }
+    }
+    sum = block_sum<32>(sum, shared);  // ends with all threads having read `shared`: the next leaf may write it
+    if (threadIdx.x == 0) squares[l * stride] = sum;
+  }
 }
 
 __global__ void __launch_bounds__(256)
@@ -135,6 +173,13 @@ cudaError_t launch_sum_parts(cudaStream_t stream, const float *parts, int count,
 cudaError_t launch_leaf_squares(cudaStream_t stream, const float *grad, int64_t leaf, int64_t n_leaves, double *squares,
                                 int64_t stride) {
   if (n_leaves > 0) leaf_squares<<<(unsigned)n_leaves, 1024, 0, stream>>>(grad, leaf, squares, stride);
+  return cudaGetLastError();
+}
+
+cudaError_t launch_add_leaf_squares(cudaStream_t stream, float *sum, const float *a, const float *b, int64_t leaf,
+                                    int64_t n_leaves, double *squares, int64_t stride, bool beside) {
+  int64_t blocks = beside && n_leaves > BESIDE_BLOCKS ? BESIDE_BLOCKS : n_leaves;
+  if (blocks > 0) add_leaf_squares<<<(unsigned)blocks, 1024, 0, stream>>>(sum, a, b, leaf, n_leaves, squares, stride);
   return cudaGetLastError();
 }
 

@@ -409,6 +409,10 @@ typedef struct {
   /* squares[i · stride] = fp64 sum of g² over leaf i. */
   status (*leaf_squares)(engine *e, stream_id s, const void *grad, int64_t leaf, int64_t n_leaves, double *squares,
                          int64_t stride);
+  /* add, then leaf_squares of the sum, in one pass and to the same bits: a, b, sum are (n_leaves, leaf), sum may be one
+   * of them. beside: other streams compute meanwhile; it should then keep few multiprocessors. */
+  status (*add_leaf_squares)(engine *e, stream_id s, void *sum, const void *a, const void *b, int64_t leaf,
+                             int64_t n_leaves, double *squares, int64_t stride, bool beside);
   /* Sums squares and losses in index order in fp64; undoes the loss scale, then decides clipping and skipping; fills
    * the engine's step_result; adapts the loss scale and the watch for spikes that the engine keeps. grad_clip 0: off. */
   status (*finish_norm)(engine *e, const double *squares, int64_t n_squares, const double *losses, int64_t n_losses, double grad_clip);

@@ -226,7 +226,7 @@ static int add_sums(void *context, int64_t to, int64_t from) {
   return c->g->e->ops->add(c->g->e, c->stream, sums[to], sums[to], sums[from], c->count);
 }
 
-/* In rounds: the round's sum is in its place. */
+/* In rounds: the round's sum is in its place. Of a single one the squares were taken with it. */
 static status merge_rounds(void *context, int unit_index, int64_t round) {
   gradients *g = context;
   unit_sum c = {g, unit_index, STREAM_COMM, layout_count(g->l, unit_index)};
@@ -234,8 +234,9 @@ static status merge_rounds(void *context, int unit_index, int64_t round) {
     return STATUS_OK;
   }
   TRY(tree_merges(round, g->local, add_sums, &c));
-  return round + 1 < g->local ? STATUS_OK
-                              : reduction_squares(g->r, STREAM_COMM, unit_index, gradients_own(g, unit_index));
+  return g->local == 1 || round + 1 < g->local
+             ? STATUS_OK
+             : reduction_squares(g->r, STREAM_COMM, unit_index, gradients_own(g, unit_index));
 }
 
 static status gather_sum(gradients *g, int unit_index) {
@@ -244,16 +245,20 @@ static status gather_sum(gradients *g, int unit_index) {
                             layout_slices(g->l, unit_index));
 }
 
-/* In blocks: this rank's slice of the sum is in its place. */
+/* In blocks: this rank's slice of the sum is in its place, and the squares of its leaves. */
 static status use_sum(void *context, int unit_index, int64_t round) {
   gradients *g = context;
   (void)round;
-  TRY(reduction_squares(g->r, STREAM_COMM, unit_index, gradients_own(g, unit_index)));
   if (--g->left == 0 && g->everywhere) {
     g->late = unit_index;
     return STATUS_OK;
   }
   return g->everywhere ? gather_sum(g, unit_index) : STATUS_OK;
+}
+
+/* Units' gradients come in the order of the backward. */
+static bool more_follow(int unit_index) {
+  return unit_index != 0;
 }
 
 static status done_in_rounds(gradients *g, int unit_index) {
@@ -263,6 +268,8 @@ static status done_in_rounds(gradients *g, int unit_index) {
                             .round = g->current,
                             .grad = u->current,
                             .sum = u->sums[tree_slot(g->current)],
+                            .last = g->local == 1,
+                            .beside = more_follow(unit_index),
                             .sent = p->events[p->next],
                             .then = merge_rounds,
                             .context = g};
@@ -282,6 +289,8 @@ static status done_in_blocks(gradients *g, int unit_index) {
   return reduction_start(g->r, &(reduce_call){.unit_index = unit_index,
                                               .grad = g->units[unit_index].sums[0],
                                               .sum = gradients_own(g, unit_index),
+                                              .last = true,
+                                              .beside = more_follow(unit_index),
                                               .sent = -1,
                                               .then = use_sum,
                                               .context = g});

@@ -141,6 +141,24 @@ static int shards_with_parts(const reduction *r, int64_t round) {
   return !r->rounds || left > replicas(r) ? replicas(r) : (int)left;
 }
 
+/* Squared norms of this rank's leaves. */
+
+/* Where the first of a unit is; how many there are, and how far apart. */
+static double *squares_of(const reduction *r, int unit_index, int64_t *leaves, int64_t *stride) {
+  int64_t first = r->l->leaves[r->l->rank];
+  *leaves = r->l->leaves[r->l->rank + 1] - first;
+  *stride = r->l->m->n_units;
+  return r->squares + first * *stride + unit_index;
+}
+
+status reduction_squares(reduction *r, stream_id stream, int unit_index, const void *own) {
+  int64_t leaves, stride;
+  double *squares = squares_of(r, unit_index, &leaves, &stride);
+  return leaves == 0
+             ? STATUS_OK
+             : r->e->ops->leaf_squares(r->e, stream, own, r->l->m->units[unit_index].leaf, leaves, squares, stride);
+}
+
 /* The sum over ranks. */
 
 /* A sum of parts, all but this rank's own in their places in r->parts. */
@@ -150,6 +168,7 @@ typedef struct {
   const void *own; /* its part, which stays as it is but where it is `sum` */
   int64_t count;   /* elements of a part */
   void *sum;
+  const reduce_call *squared; /* whose leaves' squares are taken with the last node; NULL: none */
 } part_sum;
 
 /* What stands in a slot of the tree, and its place in r->parts, which is that of its first part. */
@@ -159,18 +178,28 @@ typedef struct {
 } tree_node;
 
 typedef struct {
-  engine *e;
+  const reduction *r;
   const part_sum *p;
   tree_node nodes[64];
   int merges; /* that are left */
 } part_tree;
 
+static status add_squared(const reduction *r, const part_sum *p, const void *a, const void *b) {
+  int u = p->squared->unit_index;
+  int64_t leaves, stride;
+  double *squares = squares_of(r, u, &leaves, &stride);
+  return r->e->ops->add_leaf_squares(r->e, STREAM_COMM, p->sum, a, b, r->l->m->units[u].leaf, leaves, squares, stride,
+                                     p->squared->beside);
+}
+
 static int add_part(void *context, int64_t to, int64_t from) {
   part_tree *t = context;
   tree_node *a = &t->nodes[to];
   const tree_node *b = &t->nodes[from];
-  void *sum = --t->merges == 0 ? t->p->sum : a->place;
-  TRY(t->e->ops->add(t->e, STREAM_COMM, sum, a->values, b->values, t->p->count));
+  bool last = --t->merges == 0;
+  void *sum = last ? t->p->sum : a->place;
+  TRY(last && t->p->squared != NULL ? add_squared(t->r, t->p, a->values, b->values)
+                                    : t->r->e->ops->add(t->r->e, STREAM_COMM, sum, a->values, b->values, t->p->count));
   a->values = sum;
   return STATUS_OK;
 }
@@ -195,7 +224,7 @@ static status sum_parts(reduction *r, const part_sum *p) {
   if (p->ranks == 1) {
     return copy_only_part(r, p);
   }
-  part_tree t = {.e = r->e, .p = p, .merges = p->ranks - 1};
+  part_tree t = {.r = r, .p = p, .merges = p->ranks - 1};
   for (int rank = 0; rank < p->ranks; rank++) {
     t.nodes[tree_slot(rank)] = leaf_of(r, p, rank);
     TRY(tree_merges(rank, p->ranks, add_part, &t));
@@ -233,13 +262,19 @@ static status sum_over_replicas(reduction *r, int unit_index, int64_t round, voi
   return completed(c);
 }
 
+/* Whether the last node of the sum over the shard is the step's sum, and made by a kernel of ours. */
+static bool sum_takes_squares(const reduction *r, const reduce_call *call) {
+  return call->last && replicas(r) == 1 && !r->summed && parts_in_shard(r, call->round) > 1;
+}
+
 static status sum_over_shard(reduction *r, const reduce_call *call) {
   int64_t first = layout_first(r->l, call->unit_index);
   const part_sum p = {.ranks = parts_in_shard(r, call->round),
                       .rank = r->g->shard.rank,
                       .own = (const char *)call->grad + (size_t)first * dtype_size(r->e->state),
                       .count = layout_count(r->l, call->unit_index),
-                      .sum = call->sum};
+                      .sum = call->sum,
+                      .squared = sum_takes_squares(r, call) ? call : NULL};
   return sum_parts(r, &p);
 }
 
@@ -258,6 +293,9 @@ status reduction_settle(reduction *r) {
   }
   if (replicas(r) > 1) {
     TRY(sum_over_replicas(r, call.unit_index, call.round, call.sum));
+  }
+  if (call.last && !sum_takes_squares(r, &call)) {
+    TRY(reduction_squares(r, STREAM_COMM, call.unit_index, call.sum));
   }
   return call.then == NULL ? STATUS_OK : call.then(call.context, call.unit_index, call.round);
 }
@@ -283,14 +321,7 @@ status reduction_wait(reduction *r) {
   return replicas(r) == 1 ? STATUS_OK : r->g->in_replicas->ops->wait(r->g->in_replicas);
 }
 
-/* Norms and losses. */
-
-status reduction_squares(reduction *r, stream_id stream, int unit_index, const void *own) {
-  int64_t first = r->l->leaves[r->l->rank], count = r->l->leaves[r->l->rank + 1] - first, units = r->l->m->n_units;
-  return count == 0 ? STATUS_OK
-                    : r->e->ops->leaf_squares(r->e, stream, own, r->l->m->units[unit_index].leaf, count,
-                                              r->squares + first * units + unit_index, units);
-}
+/* Losses and norms of all ranks. */
 
 /* Rank i's doubles stand at [starts[i], starts[i + 1]) of `values`; afterwards all ranks of the group have all. */
 static status gather_doubles(collectives *c, double *values, const int64_t *starts) {

@@ -18,6 +18,8 @@ typedef struct {
   int64_t round;    /* in rounds: which */
   const void *grad; /* s (unit.count) of this rank; stays as it is until `sent` */
   void *sum;        /* s (own slice) out; may be its place in grad */
+  bool last;        /* this is the step's sum of the unit: the squared norms of its leaves follow */
+  bool beside;      /* backward goes on meanwhile, in this micro-batch */
   int sent;         /* event that STREAM_COMM records once grad has been sent and summed; −1: none */
   /* What follows on STREAM_COMM when the sum is there; NULL: nothing. */
   status (*then)(void *context, int unit_index, int64_t round);
@@ -63,8 +65,8 @@ status reduction_start(reduction *r, const reduce_call *call);
 status reduction_settle(reduction *r);
 /* Completes everything: STREAM_MAIN sees all sums, and what followed them. */
 status reduction_wait(reduction *r);
-/* Squared norms of this rank's leaves; `own` is the summed gradient of its slice, there as far as the stream is
- * concerned. */
+/* Squared norms of this rank's leaves, where no sum took them (reduce_call.last); `own` is the summed gradient of its
+ * slice, there as far as the stream is concerned. */
 status reduction_squares(reduction *r, stream_id stream, int unit_index, const void *own);
 /* Gathers the squared norms of all units, and losses: engine memory, this rank's micro-batches. STREAM_MAIN sees them,
  * and all sums with what followed them. */

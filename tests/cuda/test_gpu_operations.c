@@ -196,6 +196,13 @@ static const struct {
     {&op_leaf_squares, {.B = 7, .T = 64}},
     {&op_leaf_squares, {.B = 256, .T = 4160}},
     {&op_leaf_squares, {.B = 128, .T = 192, .M = 14}},
+    {&op_add_leaf_squares, {.B = 1, .T = 4}},
+    {&op_add_leaf_squares, {.B = 7, .T = 64, .in_place = true}},
+    {&op_add_leaf_squares, {.B = 33, .T = 4092, .M = 3, .beside = true}}, /* a block has two leaves, others one */
+    {&op_add_leaf_squares, {.B = 128, .T = 4160, .M = 14, .in_place = true, .beside = true}},
+    {&op_add_leaf_squares, {.B = 3, .T = 12352, .beside = true}}, /* a part of the last loads */
+    {&op_add_leaf_squares, {.B = 70, .T = 16384, .beside = true}},
+    {&op_add_leaf_squares, {.B = 5, .T = 36932, .M = 2, .in_place = true}},
     {&op_finish_norm, {.B = 1, .T = 1}},
     {&op_finish_norm, {.B = 3333, .T = 7, .grad_clip = 0.5}},
     {&op_finish_norm, {.B = 512, .T = 1025, .grad_clip = 1e9}},

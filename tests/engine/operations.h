@@ -23,6 +23,7 @@ typedef struct {
   bool keep;               /* z or c is kept; the backward is given a */
   bool in_place;           /* the result lies on its input, where engine.h allows it */
   bool frozen;             /* gradients that may be NULL are */
+  bool beside;             /* other streams' work is to find room */
   double first, grad_clip; /* AdamW: first element; finish_norm: clipping */
   bool infinite;           /* finish_norm: a gradient that is not finite */
 } op_case;
@@ -36,7 +37,7 @@ typedef struct {
 extern const operation op_embed_forward, op_embed_backward, op_norm_forward, op_norm_backward, op_qkv_forward,
     op_qkv_backward, op_attention_forward, op_attention_backward, op_attention_cached, op_out_forward, op_out_backward,
     op_up_forward, op_mlp_backward, op_conv_forward, op_conv_backward, op_head_train, op_head_eval, op_head_logits,
-    op_add, op_leaf_squares, op_finish_norm, op_adamw;
+    op_add, op_leaf_squares, op_add_leaf_squares, op_finish_norm, op_adamw;
 
 /* Limits for `prepare`, which serve any operation of this shape. */
 engine_limits op_limits(const op_case *c);

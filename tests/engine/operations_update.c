@@ -24,6 +24,51 @@ static status run_leaf_squares(trial *t, const op_case *c) {
   return t->e->ops->leaf_squares(t->e, STREAM_MAIN, grad, c->T, c->B, squares, stride);
 }
 
+/* Bits of the squares, which lie in `squares`, against those that leaf_squares makes of the sum. */
+static status same_as_apart(trial *t, const op_case *c, const void *sum, const double *squares, int64_t stride) {
+  int64_t n = c->B * stride;
+  size_t bytes = (size_t)n * sizeof(double);
+  double before[4096] = {0}, *together = zeros((size_t)n, sizeof(double)), *apart = zeros((size_t)n, sizeof(double));
+  double *again = changed(t, KIND_F64, "squares of the sum", before, n, (rounding){.terms = 1});
+  TRY(t->e->ops->leaf_squares(t->e, STREAM_MAIN, sum, c->T, c->B, again, stride));
+  TRY(t->e->ops->copy(t->e, STREAM_MAIN, COPY_TO_HOST, together, squares, bytes));
+  TRY(t->e->ops->copy(t->e, STREAM_MAIN, COPY_TO_HOST, apart, again, bytes));
+  TRY(t->e->ops->synchronize(t->e));
+  assert_memory_equal(together, apart, bytes);
+  return STATUS_OK;
+}
+
+/* The sum of B leaves of T elements in a place of its own, or in that of its first or second term. */
+static status add_squared(trial *t, const op_case *c, int place) {
+  static const char *const terms[] = {"term", "other term"};
+  int64_t n = c->B * c->T, stride = c->M > 0 ? c->M : 1;
+  double before[4096] = {0};
+  assert_true(c->B * stride <= 4096);
+  void *ab[2], *sum = NULL;
+  for (int i = 0; i < 2; i++) {
+    bool fresh;
+    double *x = numbers(t, terms[i], n, &fresh);
+    for (int64_t k = 0; k < n && fresh; k++) {
+      x[k] = bell();
+    }
+    ab[i] = place == i ? changed(t, KIND_S, "sum", x, n, (rounding){.terms = 1}) : put(t, KIND_S, x, n);
+    sum = place == i ? ab[i] : sum;
+  }
+  sum = sum != NULL ? sum : result(t, KIND_S, "sum", n, (rounding){.terms = 1});
+  double *squares = changed(t, KIND_F64, "squares", before, c->B * stride, (rounding){.terms = 1});
+  TRY(t->e->ops->add_leaf_squares(t->e, STREAM_MAIN, sum, ab[0], ab[1], c->T, c->B, squares, stride, c->beside));
+  return same_as_apart(t, c, sum, squares, stride);
+}
+
+/* B leaves of T elements; every M-th square is written. */
+static status run_add_leaf_squares(trial *t, const op_case *c) {
+  if (!c->in_place) {
+    return add_squared(t, c, 2);
+  }
+  TRY(add_squared(t, c, 0));
+  return add_squared(t, c, 1);
+}
+
 /* B squares and T losses. */
 static status finish(trial *t, const op_case *c, step_result *r) {
   bool fresh;
@@ -120,4 +165,5 @@ static status run_adamw(trial *t, const op_case *c) {
 }
 
 const operation op_add = {"add", run_add}, op_leaf_squares = {"leaf_squares", run_leaf_squares},
+                op_add_leaf_squares = {"add_leaf_squares", run_add_leaf_squares},
                 op_finish_norm = {"finish_norm", run_finish_norm}, op_adamw = {"adamw", run_adamw};

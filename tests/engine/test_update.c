@@ -30,6 +30,27 @@ static void test_add_and_squares(void **state) {
   }
 }
 
+/* Of one pass the same bits as of two, wherever the sum goes. */
+static void test_add_leaf_squares(void **state) {
+  (void)state;
+  const int64_t leaf = 4100, leaves = 9, n = leaf * leaves;
+  for (int threads = 1; threads <= 3; threads++) {
+    for (int place = 0; place < 3; place++) {
+      engine *e = small_engine(DTYPE_F32, threads);
+      double *a = random_doubles(n, 1), *b = random_doubles(n, 1), squares[18] = {0}, wanted[18] = {0};
+      float *terms[2] = {to_floats(a, n), to_floats(b, n)}, *apart = zeros(n, sizeof(float));
+      float *sum = place < 2 ? terms[place] : zeros(n, sizeof(float));
+      OK(e->ops->add(e, STREAM_MAIN, apart, terms[0], terms[1], n));
+      OK(e->ops->leaf_squares(e, STREAM_MAIN, apart, leaf, leaves, wanted, 2));
+      OK(e->ops->add_leaf_squares(e, STREAM_MAIN, sum, terms[0], terms[1], leaf, leaves, squares, 2, place == 1));
+      assert_memory_equal(sum, apart, (size_t)n * sizeof(float));
+      assert_memory_equal(squares, wanted, sizeof squares);
+      close_engine(e);
+      free_all();
+    }
+  }
+}
+
 static void test_finish_norm(void **state) {
   (void)state;
   engine *e = small_engine(DTYPE_F32, 1);
@@ -366,11 +387,17 @@ static void test_engine_itself(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_add_and_squares), cmocka_unit_test(test_finish_norm),
-      cmocka_unit_test(test_loss_scale),      cmocka_unit_test(test_adamw),
-      cmocka_unit_test(test_spikes),          cmocka_unit_test(test_new_level),
-      cmocka_unit_test(test_skipped_update),  cmocka_unit_test(test_mask_known_answer),
-      cmocka_unit_test(test_mask_counters),   cmocka_unit_test(test_engine_itself),
+      cmocka_unit_test(test_add_and_squares),
+      cmocka_unit_test(test_add_leaf_squares),
+      cmocka_unit_test(test_finish_norm),
+      cmocka_unit_test(test_loss_scale),
+      cmocka_unit_test(test_adamw),
+      cmocka_unit_test(test_spikes),
+      cmocka_unit_test(test_new_level),
+      cmocka_unit_test(test_skipped_update),
+      cmocka_unit_test(test_mask_known_answer),
+      cmocka_unit_test(test_mask_counters),
+      cmocka_unit_test(test_engine_itself),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -268,6 +268,8 @@ typedef struct {
   void *out;
   const void *in, *other;
   int64_t n, count, stride;
+  double *squares;
+  bool beside;
 } sum_job;
 
 static status run_add(deferred_engine *e, void *arguments) {
@@ -288,6 +290,19 @@ static status leaf_squares(engine *base, stream_id s, const void *grad, int64_t 
                            int64_t stride) {
   const sum_job a = {.out = squares, .in = grad, .n = leaf, .count = n, .stride = stride};
   return issue(of(base), s, run_squares, &a, sizeof a);
+}
+
+static status run_add_squares(deferred_engine *e, void *arguments) {
+  const sum_job *a = arguments;
+  return e->real->ops->add_leaf_squares(e->real, STREAM_MAIN, a->out, a->in, a->other, a->n, a->count, a->squares,
+                                        a->stride, a->beside);
+}
+
+static status add_leaf_squares(engine *base, stream_id s, void *sum, const void *a, const void *b, int64_t leaf,
+                               int64_t n, double *squares, int64_t stride, bool beside) {
+  const sum_job j = {
+      .out = sum, .in = a, .other = b, .n = leaf, .count = n, .stride = stride, .squares = squares, .beside = beside};
+  return issue(of(base), s, run_add_squares, &j, sizeof j);
 }
 
 typedef struct {
@@ -396,6 +411,7 @@ status deferred_engine_over(uint64_t order_seed, engine *real, engine **out) {
       .head_eval = head_eval,
       .add = add,
       .leaf_squares = leaf_squares,
+      .add_leaf_squares = add_leaf_squares,
       .finish_norm = finish_norm,
       .adamw = adamw,
   };

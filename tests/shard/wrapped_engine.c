@@ -73,6 +73,11 @@ static status leaf_squares(engine *e, stream_id s, const void *grad, int64_t lea
   return real_of(e)->ops->leaf_squares(real_of(e), s, grad, leaf, n_leaves, squares, stride);
 }
 
+static status add_leaf_squares(engine *e, stream_id s, void *sum, const void *a, const void *b, int64_t leaf,
+                               int64_t n_leaves, double *squares, int64_t stride, bool beside) {
+  return real_of(e)->ops->add_leaf_squares(real_of(e), s, sum, a, b, leaf, n_leaves, squares, stride, beside);
+}
+
 static status finish_norm(engine *e, const double *squares, int64_t n_squares, const double *losses, int64_t n_losses,
                           double grad_clip) {
   return real_of(e)->ops->finish_norm(real_of(e), squares, n_squares, losses, n_losses, grad_clip);
@@ -111,6 +116,7 @@ status wrapped_engine_create(dtype state, bool narrow, wrapped_engine **out) {
       .get_result = get_result,
       .add = add,
       .leaf_squares = leaf_squares,
+      .add_leaf_squares = add_leaf_squares,
       .finish_norm = finish_norm,
       .adamw = adamw,
   };

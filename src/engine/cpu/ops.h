@@ -27,6 +27,8 @@ status ENGINE_NAME(head_forward)(engine *e, const head_forward_args *a);
 status ENGINE_NAME(update_add)(engine *e, stream_id s, void *sum, const void *a, const void *b, int64_t n);
 status ENGINE_NAME(leaf_squares)(engine *e, stream_id s, const void *grad, int64_t leaf, int64_t n_leaves,
                                  double *squares, int64_t stride);
+status ENGINE_NAME(add_leaf_squares)(engine *e, stream_id s, void *sum, const void *a, const void *b, int64_t leaf,
+                                     int64_t n_leaves, double *squares, int64_t stride, bool beside);
 status ENGINE_NAME(finish_norm)(engine *e, const double *squares, int64_t n_squares, const double *losses,
                                 int64_t n_losses, double grad_clip);
 status ENGINE_NAME(adamw)(engine *e, const adamw_args *a);

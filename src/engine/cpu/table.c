@@ -42,6 +42,7 @@ const engine_ops ENGINE_NAME(engine_cpu_ops) = {
     .head_forward = ENGINE_NAME(head_forward),
     .add = ENGINE_NAME(update_add),
     .leaf_squares = ENGINE_NAME(leaf_squares),
+    .add_leaf_squares = ENGINE_NAME(add_leaf_squares),
     .finish_norm = ENGINE_NAME(finish_norm),
     .adamw = ENGINE_NAME(adamw),
 };

@@ -40,6 +40,13 @@ status ENGINE_NAME(leaf_squares)(engine *e, stream_id s, const void *grad, int64
   return STATUS_OK;
 }
 
+status ENGINE_NAME(add_leaf_squares)(engine *e, stream_id s, void *sum, const void *a, const void *b, int64_t leaf,
+                                     int64_t n_leaves, double *squares, int64_t stride, bool beside) {
+  (void)beside;
+  TRY(ENGINE_NAME(update_add)(e, s, sum, a, b, leaf * n_leaves));
+  return ENGINE_NAME(leaf_squares)(e, s, sum, leaf, n_leaves, squares, stride);
+}
+
 status ENGINE_NAME(finish_norm)(engine *e, const double *squares, int64_t n_squares, const double *losses,
                                 int64_t n_losses, double grad_clip) {
   cpu_engine *cpu = cpu_of(e);
