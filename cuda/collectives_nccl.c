@@ -2,9 +2,9 @@
  * an exchange is sends and receives of slices. Before an exchange STREAM_COMM waits for what STREAM_MAIN has issued so
  * far; `wait` makes STREAM_MAIN wait for the exchanges. The host waits for neither.
  *
- * Among the GPUs of one host memory that `alloc` gave is moved by the copy engines (nccl_memory.h): NCCL's kernels
- * would take multiprocessors from the products beside them, whose last tiles then wait for as long as an exchange
- * lasts.
+ * Among the GPUs of one host memory that `alloc` gave is moved by the copy engines, all-gather by NCCL (nccl_memory.h),
+ * all-to-all by our own copies (peer_copies.h): NCCL's kernels would take multiprocessors from the products beside
+ * them, whose last tiles then wait for as long as an exchange lasts.
  */
 #include "collectives_nccl.h"
 
@@ -18,6 +18,7 @@
 #include "cuda_engine.h"
 #include "nccl_connect.h"
 #include "nccl_memory.h"
+#include "peer_copies.h"
 
 enum {
   EVENT_DATA_READY = ENGINE_EVENTS - 2,
@@ -31,6 +32,7 @@ typedef struct {
   ncclComm_t comm;
   cudaStream_t stream, main;
   nccl_memory memory;
+  peer_copies *copies; /* NULL: NCCL's all-to-all */
   atomic_bool aborted;
   /* How long STREAM_MAIN stands still in a wait: events before and after it. */
   cudaEvent_t before[WAITS], after[WAITS];
@@ -86,7 +88,11 @@ static status all_to_all(collectives *base, const void *buffer, dtype type, cons
   size_t size = dtype_size(type);
   int rank = base->d->rank;
   int64_t own = starts[rank + 1] - starts[rank];
+  const nccl_block *block = c->copies == NULL ? NULL : nccl_memory_block(&c->memory, parts);
   TRY(begin(c));
+  if (block != NULL) {
+    return peer_copies_all_to_all(c->copies, block, buffer, size, starts, parts);
+  }
   if (equal_slices(starts, base->d->ranks)) {
     NCCL(ncclAlltoAll(buffer, parts, (size_t)own, nccl_type(type), c->comm, c->stream)); /* copies the own part, too */
     return STATUS_OK;
@@ -162,6 +168,7 @@ static status check(collectives *base) {
 static void abort_exchange(collectives *base) {
   nccl_collectives *c = (nccl_collectives *)base;
   if (!atomic_exchange(&c->aborted, true)) {
+    peer_copies_abort(c->copies);
     ncclCommAbort(c->comm);
   }
 }
@@ -179,6 +186,7 @@ static void release(collectives *base, void *p) {
 static void destroy(collectives *base) {
   nccl_collectives *c = (nccl_collectives *)base;
   if (!atomic_load(&c->aborted)) {
+    peer_copies_destroy(c->copies, c->comm);
     nccl_memory_close(&c->memory, c->comm);
     if (c->comm != NULL) {
       ncclCommDestroy(c->comm);
@@ -231,7 +239,9 @@ static status first_exchanges(nccl_collectives *c) {
     TRY(c->base.ops->alloc(&c->base, bytes, "a first exchange", &shared));
     char *half = (char *)shared + ranks * count;
     NCCL(ncclAllGather(shared, half, count, ncclInt8, c->comm, c->stream));
-    NCCL(ncclAlltoAll(shared, half, count, ncclInt8, c->comm, c->stream));
+    if (c->copies == NULL) {
+      NCCL(ncclAlltoAll(shared, half, count, ncclInt8, c->comm, c->stream));
+    }
   } else {
     char *half = (char *)plain + ranks * count;
     NCCL(ncclAlltoAll(plain, half, count, ncclInt8, c->comm, c->stream));
@@ -264,6 +274,9 @@ status collectives_nccl_create(const dist *d, engine *e, collectives **out) {
   s = dist_agree(d, s);
   if (s == STATUS_OK) {
     s = nccl_memory_probe(&c->memory, d, c->comm, &copies);
+  }
+  if (s == STATUS_OK && copies) {
+    s = peer_copies_create(d, &c->memory, c->comm, c->stream, &c->copies);
   }
   if (s == STATUS_OK) {
     c->base.ops = copies ? &by_copies : &by_kernels;

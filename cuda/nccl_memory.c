@@ -3,6 +3,8 @@
 #include <stdlib.h>
 
 #include "base/activity.h"
+#include "base/memory.h"
+#include "check.h"
 #include "nccl_connect.h"
 #include "upload.h"
 
@@ -29,6 +31,21 @@ static status take(size_t bytes, const char *what, void **out) {
   return cuda_clear(*out, bytes);
 }
 
+/* The window's own word for it is device code's. */
+static status find_peers(const dist *d, nccl_block *b) {
+  void **places = NULL;
+  size_t bytes = (size_t)d->ranks * sizeof *places;
+  TRY(memory_new(&b->peers, (size_t)d->ranks, sizeof *b->peers, "places of the ranks' memory"));
+  CUDA(cudaMalloc((void **)&places, bytes));
+  cudaError_t error = launch_peer_places(b->window, d->ranks, places);
+  if (error == cudaSuccess) {
+    error = cudaMemcpy(b->peers, places, bytes, cudaMemcpyDeviceToHost);
+  }
+  cudaFree(places);
+  CUDA(error);
+  return STATUS_OK;
+}
+
 static status allocate(nccl_memory *m, const dist *d, ncclComm_t comm, size_t bytes, const char *what,
                        nccl_block *out) {
   *out = (nccl_block){0};
@@ -46,7 +63,8 @@ static status allocate(nccl_memory *m, const dist *d, ncclComm_t comm, size_t by
   ncclResult_t result = ncclCommWindowRegister(comm, out->at, bytes, &out->window, NCCL_WIN_COLL_SYMMETRIC);
   activity_waited();
   NCCL(result);
-  return STATUS_OK;
+  out->bytes = bytes;
+  return out->window == NULL ? STATUS_OK : find_peers(d, out);
 }
 
 static void drop(ncclComm_t comm, const nccl_block *b) {
@@ -57,6 +75,7 @@ static void drop(ncclComm_t comm, const nccl_block *b) {
   if (b->at != NULL) {
     ncclMemFree(b->at);
   }
+  free(b->peers);
 }
 
 static bool policy_is_ours(void) {
@@ -87,6 +106,16 @@ status nccl_memory_alloc(nccl_memory *m, const dist *d, ncclComm_t comm, size_t 
   return STATUS_OK;
 }
 
+const nccl_block *nccl_memory_block(const nccl_memory *m, const void *p) {
+  for (int i = 0; i < m->n; i++) {
+    const char *at = m->blocks[i].at;
+    if ((const char *)p >= at && (const char *)p < at + m->blocks[i].bytes) {
+      return &m->blocks[i];
+    }
+  }
+  return NULL;
+}
+
 void nccl_memory_free(nccl_memory *m, ncclComm_t comm, void *p) {
   for (int i = 0; i < m->n; i++) {
     if (m->blocks[i].at == p) {
@@ -102,6 +131,7 @@ void nccl_memory_close(nccl_memory *m, ncclComm_t comm) {
     if (m->blocks[i].window != NULL) {
       ncclCommWindowDeregister(comm, m->blocks[i].window);
     }
+    free(m->blocks[i].peers);
   }
   free(m->blocks);
   *m = (nccl_memory){0};

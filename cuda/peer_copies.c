@@ -20,7 +20,7 @@ struct peer_copies {
   cudaStream_t stream;
   uint32_t *flags;       /* (FLAGS, ranks) of this rank, */
   void *const *at_peers; /* and where every rank's stand here */
-  atomic_uint turn; /* the watchdog's thread reads it */
+  atomic_uint turn;      /* the watchdog's thread reads it */
   int device;
   PFN_cuStreamWriteValue32_v11070 write;
   PFN_cuStreamWaitValue32_v11070 wait;
@@ -105,8 +105,8 @@ static status try_peers(peer_copies *p, bool *works) {
   for (int from = 0; from < ranks; from++) {
     uint32_t number = 0;
     const void *at = p->flags + flag_place(p, MAY_BE_WRITTEN, from);
-    failures += cudaMemcpy(&number, at, sizeof number, cudaMemcpyDeviceToHost) != cudaSuccess ||
-                number != (uint32_t)(from + 1);
+    failures +=
+        cudaMemcpy(&number, at, sizeof number, cudaMemcpyDeviceToHost) != cudaSuccess || number != (uint32_t)(from + 1);
   }
   cudaGetLastError(); /* an answer, no failure */
   TRY(dist_max(p->d, failures, &most));
