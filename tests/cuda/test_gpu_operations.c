@@ -30,6 +30,7 @@ static const struct {
     {&op_embed_forward, {.B = 8, .T = 125, .D = 257, .V = 999, .norm = NORM_RMS, .sinusoidal = true}},
     {&op_embed_forward, {.B = 1, .T = 33, .D = 768, .V = 300, .norm = NORM_LAYER}},
     {&op_embed_forward, {.B = 1, .T = 7, .D = 2048, .V = 40, .norm = NORM_RMS, .sinusoidal = true, .past = true}},
+    {&op_embed_forward, {.B = 3, .T = 1111, .D = 768, .V = 300, .norm = NORM_RMS, .sinusoidal = true}}, /* several rows a block */
 
     {&op_embed_backward, {.B = 1, .T = 1, .D = 8, .V = 5}},
     {&op_embed_backward, {.B = 1, .T = 7, .D = 24, .V = 3}},
@@ -46,6 +47,11 @@ static const struct {
     {&op_norm_forward, {.B = 1, .T = 33, .D = 768, .norm = NORM_LAYER}},
     {&op_norm_forward, {.B = 1, .T = 7, .D = 2048, .norm = NORM_RMS}},
     {&op_norm_forward, {.B = 1, .T = 3, .D = 5120, .norm = NORM_LAYER}},
+    {&op_norm_forward, {.B = 1, .T = 140, .D = 257, .norm = NORM_RMS}}, /* from here on: several rows a block */
+    {&op_norm_forward, {.B = 4, .T = 1501, .D = 96, .norm = NORM_LAYER}},
+    {&op_norm_forward, {.B = 3, .T = 1111, .D = 768, .norm = NORM_RMS}},
+    {&op_norm_forward, {.B = 1, .T = 2300, .D = 2048, .norm = NORM_LAYER}},
+    {&op_norm_forward, {.B = 1, .T = 301, .D = 5120, .norm = NORM_RMS}},
 
     {&op_norm_backward, {.B = 1, .T = 1, .D = 8, .norm = NORM_RMS}},
     {&op_norm_backward, {.B = 1, .T = 7, .D = 24, .norm = NORM_LAYER, .keep = true}},
@@ -56,6 +62,9 @@ static const struct {
     {&op_norm_backward, {.B = 1, .T = 33, .D = 768, .norm = NORM_LAYER, .in_place = true}},
     {&op_norm_backward, {.B = 1, .T = 7, .D = 2048, .norm = NORM_RMS, .keep = true}},
     {&op_norm_backward, {.B = 1, .T = 3, .D = 5120, .norm = NORM_LAYER}},
+    {&op_norm_backward, {.B = 2, .T = 1751, .D = 768, .norm = NORM_RMS, .keep = true}},
+    {&op_norm_backward, {.B = 1, .T = 3500, .D = 2048, .norm = NORM_RMS, .in_place = true}},
+    {&op_norm_backward, {.B = 1, .T = 9001, .D = 96, .norm = NORM_LAYER}},
 
     {&op_qkv_forward, {.B = 1, .T = 1, .D = 8, .H = 8}},
     {&op_qkv_forward, {.B = 1, .T = 7, .D = 24, .H = 2, .rope = true, .past = true}},
@@ -102,6 +111,8 @@ static const struct {
     {&op_attention_cached, {.B = 2, .T = 3, .D = 400, .H = 2, .capacity = 40, .past = true}},
 
     /* The projections: M is the input's width. */
+    {&op_out_forward, {.B = 2, .T = 1151, .D = 768, .M = 8, .norm = NORM_RMS, .bias = true, .dropout = 0.2}},
+    {&op_out_forward, {.B = 1, .T = 1200, .D = 2048, .M = 8, .norm = NORM_LAYER, .alpha = true, .in_place = true}},
     {&op_out_forward, {.B = 1, .T = 1, .D = 8, .M = 8}},
     {&op_out_forward, {.B = 1, .T = 7, .D = 24, .M = 96, .norm = NORM_RMS, .bias = true, .alpha = true}},
     {&op_out_forward, {.B = 3, .T = 11, .D = 257, .M = 33, .norm = NORM_LAYER, .bias = true, .dropout = 0.3}},
