@@ -24,7 +24,7 @@ import subprocess
 import sys
 import threading
 
-from gpus import gpus
+from gpus import visible
 
 # The start that the reference recommends for real runs.
 SINE = {"model.sine_amp_init": 1, "model.sine_freq_init": 2.25, "model.sine_freq_init_std": 0.25,
@@ -106,9 +106,9 @@ class Study:
         self.results = []
         self.lock = threading.Lock()
         self.places = queue.SimpleQueue()
-        visible = gpus()
+        there = visible()
         for i in range(arguments.jobs):
-            mine = [str((i * arguments.ranks + r) % visible) for r in range(arguments.ranks)] if visible else []
+            mine = [there[(i * arguments.ranks + r) % len(there)] for r in range(arguments.ranks)] if there else []
             self.places.put({"CUDA_VISIBLE_DEVICES": ",".join(dict.fromkeys(mine))} if mine else {})
 
     def program(self, name):

@@ -35,6 +35,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from acceptance import sharding, stages, survive  # noqa: E402
 from acceptance.parts import SOURCE, do_part, to_run  # noqa: E402
 from acceptance.report import write_report  # noqa: E402
+from gpus import visible  # noqa: E402
 
 BUDGET = 520  # seconds of a call, after which no part goes on
 STAGES = {"tests": stages.tests, "training": stages.training, "memcheck": stages.sanitizer("memcheck"), "racecheck": stages.sanitizer("racecheck"),
@@ -101,7 +102,7 @@ def run_stage(o, stage, results, ends, environment=None):
 
 def run_together(o, results, ends):
     """Of all stages what minds nothing beside it, --jobs at a time, tests of one GPU on all of them in turn."""
-    gpus = max(1, len(gpu_facts()))
+    places = visible() or ['0']
     todo = []
     for stage in o.stages:
         done = results.all["stages"].setdefault(stage, {})
@@ -112,7 +113,7 @@ def run_together(o, results, ends):
         number, (stage, part) = job
         left = ends - time.monotonic()
         if left >= 20:
-            results.add(stage, part, do_part(o, stage, part, left, {"CUDA_VISIBLE_DEVICES": str(number % gpus)} if stage in ONE_GPU else None))
+            results.add(stage, part, do_part(o, stage, part, left, {"CUDA_VISIBLE_DEVICES": places[number % len(places)]} if stage in ONE_GPU else None))
     with concurrent.futures.ThreadPoolExecutor(o.jobs) as pool:
         list(pool.map(run, enumerate(todo)))
     return sum(results.all["stages"][stage].get(part.name, {}).get("state") not in ("ok", "skipped") for stage, part in todo)
@@ -124,7 +125,8 @@ def run_stages(o, results):
         bad = run_together(o, results, ends) if o.jobs > 1 else 0
         return bad + sum(run_stage(o, stage, results, ends) for stage in o.stages)
     with concurrent.futures.ThreadPoolExecutor(len(o.stages)) as pool:
-        running = [pool.submit(run_stage, o, stage, results, ends, {"CUDA_VISIBLE_DEVICES": str(gpu)}) for gpu, stage in enumerate(o.stages)]
+        places = visible() or ["0"] * len(o.stages)
+        running = [pool.submit(run_stage, o, stage, results, ends, {"CUDA_VISIBLE_DEVICES": gpu}) for gpu, stage in zip(places, o.stages)]
         return sum(r.result() for r in running)
 
 
@@ -157,8 +159,8 @@ def check_stages(p, o):
         p.error(f"stage {several[0]} takes more than one GPU: side by side go {' '.join(ONE_GPU)}")
     if len(set(o.stages)) < len(o.stages):
         p.error("a stage is named twice: side by side each is named once")
-    if not o.cpu and not o.dry_run and len(o.stages) > len(gpu_facts()):
-        p.error(f"{len(o.stages)} stages side by side need as many GPUs, and nvidia-smi shows {len(gpu_facts())}: name fewer")
+    if not o.cpu and not o.dry_run and len(o.stages) > len(visible()):
+        p.error(f"{len(o.stages)} stages side by side need as many GPUs, and there are {len(visible())} that may be used: name fewer")
 
 
 def list_parts(o, commands):

@@ -1,4 +1,5 @@
-"""GPUs of this machine, as scripts and tests count them."""
+"""GPUs of this machine that a program started here may use, as scripts and tests count them."""
+import os
 import subprocess
 
 
@@ -11,10 +12,19 @@ def ask(*options):
     return found.stdout if found.returncode == 0 else ""
 
 
+def visible():
+    """Their names in CUDA_VISIBLE_DEVICES: those that the variable lets through, all where it is not set."""
+    there = ask("--list-gpus").count("GPU ")
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if there == 0 or named is None:
+        return [str(i) for i in range(there)]
+    return [name.strip() for name in named.split(",") if name.strip()]
+
+
 def gpus():
-    return ask("--list-gpus").count("GPU ")
+    return len(visible())
 
 
 def memory_used():
-    """MiB of each GPU that anybody holds."""
+    """MiB of each GPU that anybody holds, of the whole machine."""
     return [int(line) for line in ask("--query-gpu=memory.used", "--format=csv,noheader,nounits").split()]

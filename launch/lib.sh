@@ -86,7 +86,15 @@ run_ranks() {
 }
 
 # GPUs that the driver shows.
-gpu_count() { nvidia-smi --list-gpus 2>/dev/null | grep -c '^GPU ' || true; }
+# GPUs that a program started here may use: CUDA_VISIBLE_DEVICES may leave some out.
+gpu_count() {
+  there=$(nvidia-smi --list-gpus 2>/dev/null | grep -c '^GPU ' || true)
+  if [ "$there" = 0 ] || [ -z "${CUDA_VISIBLE_DEVICES+set}" ]; then
+    echo "$there"
+  else
+    printf '%s\n' "$CUDA_VISIBLE_DEVICES" | tr ',' '\n' | grep -c '[^ ]' || true
+  fi
+}
 
 # Builds, unless the programs are there.
 need_programs() {

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Runs psann_bench on 1, 2, 4, … GPUs and writes scaling.json, scaling.md and scaling.svg. Started by launch/scaling.sh."""
 import argparse
+import concurrent.futures
 import json
 import os
 import pathlib
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import time
 
-from gpus import gpus
+from gpus import visible
 from scaling_model import Machine, bench_model, step
 
 SOURCE = pathlib.Path(__file__).resolve().parents[1]
@@ -19,20 +20,20 @@ MICRO_BATCHES = 8  # of a step in strong scaling: a power of two that all number
 LENGTH = {"weak": (3, 3, 3), "strong": (6, 8, 3)}  # warm-up, steps, repeats; 30 steps in strong scaling, whose losses are compared
 
 
-def mpirun(o, ranks, *command):
+def mpirun(o, ranks, places, *command):
     launch = ["mpirun", "--bind-to", "none", *(["--oversubscribe", "--mca", "btl", "^tcp"] if o.cpu else []), "-np", str(ranks)] if ranks > 1 else []
-    env = dict(os.environ)
+    env = {**os.environ, **({"CUDA_VISIBLE_DEVICES": ",".join(places)} if places else {})}
     if os.geteuid() == 0:
         env.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
     print(" ".join(map(str, [*launch, *command])), flush=True)
     return subprocess.run([*launch, *map(str, command)], env=env, timeout=o.limit)
 
 
-def bench(o, ranks, kind, models, strategies, accumulate, *more):
+def bench(o, ranks, places, kind, models, strategies, accumulate, *more):
     """Rows of one psann_bench throughput; what it says when it fails is on the console."""
     warmup, steps, repeat = LENGTH[kind]
     out = o.out / f"{kind}_{models.replace(',', '_')}_{strategies.replace(',', '_')}_{ranks}{'_'.join(more).replace('parallel.', '_')}"
-    done = mpirun(o, ranks, o.build / "src/programs/psann_bench", "throughput", "--models", models, "--strategy", strategies, "--accumulate", accumulate,
+    done = mpirun(o, ranks, places, o.build / "src/programs/psann_bench", "throughput", "--models", models, "--strategy", strategies, "--accumulate", accumulate,
                   "--warmup", warmup, "--steps", steps, "--repeat", repeat, "--out", out, *more)
     if done.returncode != 0:
         return []
@@ -42,21 +43,46 @@ def bench(o, ranks, kind, models, strategies, accumulate, *more):
     return report["results"]
 
 
-def measure(o, numbers):
+def measure_number(o, ranks, places):
+    """Rows and exchanges of so many ranks, on these GPUs."""
+    rows, exchanges, strategies = [], [], "ddp" if ranks == 1 else o.strategies
+    rows += bench(o, ranks, places, "weak", o.models, strategies, 1)
+    rows += bench(o, ranks, places, "strong", o.models, strategies, MICRO_BATCHES // ranks)
+    if o.large and ranks > 1:
+        rows += bench(o, ranks, places, "weak", o.large, "full_shard", 1)
+    if o.large and ranks >= 4:
+        rows += bench(o, ranks, places, "weak", o.large, "hybrid", 1, f"parallel.shard_ranks={ranks // 2}")
+    if ranks > 1:
+        file = o.out / f"exchange_{ranks}.json"
+        sizes = "1,16" if o.cpu else "1,64,256"
+        if mpirun(o, ranks, places, o.build / "src/programs/psann_bench", "exchange", "--sizes", sizes, "--device", "cpu" if o.cpu else "cuda", "--out", file).returncode == 0:
+            exchanges.append(json.loads(file.read_text()))
+    return rows, exchanges
+
+
+def groups(numbers, most):
+    """Numbers of ranks that find room on `most` GPUs at the same time, one group after the other."""
+    found = []
+    for n in numbers:
+        if found and sum(found[-1]) + n <= most:
+            found[-1].append(n)
+        else:
+            found.append([n])
+    return found
+
+
+def measure(o, numbers, places):
+    """The fewest ranks first. Side by side, each number has GPUs of its own, and the first product plans are timed before: runs whose losses are
+    compared must have the same."""
     rows, exchanges = [], []
-    for ranks in numbers:
-        strategies = "ddp" if ranks == 1 else o.strategies
-        rows += bench(o, ranks, "weak", o.models, strategies, 1)
-        rows += bench(o, ranks, "strong", o.models, strategies, MICRO_BATCHES // ranks)
-        if o.large and ranks > 1:
-            rows += bench(o, ranks, "weak", o.large, "full_shard", 1)
-        if o.large and ranks >= 4:
-            rows += bench(o, ranks, "weak", o.large, "hybrid", 1, f"parallel.shard_ranks={ranks // 2}")
-        if ranks > 1:
-            file = o.out / f"exchange_{ranks}.json"
-            sizes = "1,16" if o.cpu else "1,64,256"
-            if mpirun(o, ranks, o.build / "src/programs/psann_bench", "exchange", "--sizes", sizes, "--device", "cpu" if o.cpu else "cuda", "--out", file).returncode == 0:
-                exchanges.append(json.loads(file.read_text()))
+    if o.together:
+        mpirun(o, 1, places[:1], o.build / "src/programs/psann_bench", "throughput", "--models", o.models, "--warmup", 0, "--steps", 1, "--repeat", 1, "--out", o.out / "plans")
+    for group in groups(numbers, len(places)) if o.together else [[n] for n in numbers]:
+        starts = [sum(group[:i]) for i in range(len(group))]
+        with concurrent.futures.ThreadPoolExecutor(len(group)) as pool:
+            done = list(pool.map(lambda n, at: measure_number(o, n, places[at:at + n]), group, starts))
+        rows += [row for found, _ in done for row in found]
+        exchanges += [e for _, found in done for e in found]
     return rows, exchanges
 
 
@@ -152,9 +178,13 @@ def main():
     p.add_argument("--large", default=None, help="a model that needs several GPUs ('' for none; 7b)")
     p.add_argument("--out", type=pathlib.Path, help="folder (reports/scaling/<UTC time>)")
     p.add_argument("--limit", type=float, default=300, help="seconds of one measurement, after which it is given up")
+    p.add_argument("--together", action="store_true", help="numbers of GPUs that find room side by side are measured at the same time")
     p.add_argument("--cpu", action="store_true", help="ranks on the CPU, model cpu")
     o = p.parse_args()
-    most = 4 if o.cpu else gpus()
+    places = [] if o.cpu else visible()
+    most = 4 if o.cpu else len(places)
+    if o.cpu and o.together:
+        sys.exit("launch/scaling.sh: --together is for GPUs: ranks on the CPU would share its cores")
     if most == 0:
         sys.exit("launch/scaling.sh: there is no GPU here; --cpu measures ranks on the CPU")
     o.models = o.models or ("cpu" if o.cpu else "124m,1b3")
@@ -164,7 +194,7 @@ def main():
     numbers = [int(n) for n in o.gpus.split(",")] if o.gpus else [n for n in (1, 2, 4, 8) if n <= most]
     if any(MICRO_BATCHES % n for n in numbers) or numbers[0] != 1:
         sys.exit(f"launch/scaling.sh: --gpus {o.gpus}: 1 and others of 2, 4, 8, which divide the {MICRO_BATCHES} micro-batches of strong scaling")
-    rows, exchanges = measure(o, numbers)
+    rows, exchanges = measure(o, numbers, places)
     if not any("tok_s" in r for r in rows):
         sys.exit("launch/scaling.sh: nothing could be measured; the messages above say why")
     machine = judge(rows, exchanges, numbers)

@@ -41,7 +41,7 @@ settings() {
   if [ -n "${PSANN_LAUNCHER:-}" ]; then
     read -ra launcher <<<"$PSANN_LAUNCHER"
   else
-    ranks=${PSANN_RANKS:-$(nvidia-smi --list-gpus 2>/dev/null | grep -c '^GPU ')}
+    ranks=${PSANN_RANKS:-$(gpu_count)}
     [ -n "${PSANN_RANKS:-}" ] || [ "$ranks" != 0 ] || ranks=1
     whole_number PSANN_RANKS "$ranks" 1
     read -ra launcher <<<"$(local_mpirun "$ranks")"

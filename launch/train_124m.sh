@@ -28,11 +28,11 @@ for argument in "$@"; do
 done
 programs=$build/src/programs
 
-gpus=$(nvidia-smi --list-gpus 2>/dev/null | grep -c '^GPU ') || true
-[ "${gpus:-0}" -gt 0 ] || [ -n "$stores_only" ] ||
+gpus=$(gpu_count)
+[ "$gpus" -gt 0 ] || [ -n "$stores_only" ] ||
   die "nvidia-smi shows no GPU here: this run needs one; launch/quickstart.sh trains on a CPU"
 ranks=1
-while [ $((2 * ranks)) -le "${gpus:-0}" ] && [ $ranks -lt 8 ]; do # a step has 8 micro-batches
+while [ $((2 * ranks)) -le "$gpus" ] && [ $ranks -lt 8 ]; do # a step has 8 micro-batches
   ranks=$((2 * ranks))
 done
 

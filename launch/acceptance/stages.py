@@ -5,6 +5,8 @@ import re
 import shutil
 import sys
 
+from gpus import visible
+
 from .parts import SOURCE, Part, mpirun
 
 MODELS = ("tiny", "small", "124m", "350m", "1b3", "1b5")
@@ -100,10 +102,10 @@ def speed(o):
     return parts + [bench(o, f"train {m}", m, "--precision", "bf16") for m in MODELS]
 
 
-# Two commands at the same time, each on a GPU of its own; $1 and $2: their folders.
-BOTH = """one=$1 two=$2; shift 2
-CUDA_VISIBLE_DEVICES=0 "$@" --out "$one" & first=$!
-CUDA_VISIBLE_DEVICES=1 "$@" --out "$two"; second=$?
+# Two commands at the same time, each on a GPU of its own; $1 and $2: the GPUs, $3 and $4: their folders.
+BOTH = """gpu=$1 other=$2 one=$3 two=$4; shift 4
+CUDA_VISIBLE_DEVICES=$gpu "$@" --out "$one" & first=$!
+CUDA_VISIBLE_DEVICES=$other "$@" --out "$two"; second=$?
 wait $first && exit $second"""
 
 
@@ -111,7 +113,7 @@ def each_alone(o, model, batch):
     """One model on each of two GPUs at the same time: under their power limits no two are the same."""
     name = f"each GPU alone {model}"
     folders = [o.out / "bench" / f"{name}_{i}".replace(" ", "_") for i in (0, 1)]
-    command = ["sh", "-c", BOTH, "sh", *folders, *bench_command(o, model, "--precision", "bf16", "--micro-batch", batch)]
+    command = ["sh", "-c", BOTH, "sh", *(visible()[:2] if len(visible()) > 1 else "01"), *folders, *bench_command(o, model, "--precision", "bf16", "--micro-batch", batch)]
 
     def read(_):
         found = [read_bench(folder, gpu=i) for i, folder in enumerate(folders)]

@@ -203,7 +203,7 @@ class Acceptance(unittest.TestCase):
         alone = [{**row, "ranks": 1, "strategy": "ddp", "gpu": i, "tok_s": speed} for i, speed in ((0, 60000), (1, 70000))]
         both = [{**row, "ranks": 2, "strategy": s, "tok_s": t, "peak_bytes": 36 * 2**30} for s, t in (("ddp", 126100), ("full_shard", 128000))]
         results = {"stages": {"speed2": {"p": {"found": {"rows": alone + both[:1]}}}, "strategies": {"p": {"found": {"rows": both}}}}}
-        self.assertIn("| 1b3 | ddp | 8 | 60,000 | 70,000 | 130,000 | 126,100 | 0.970 | 0.97: yes |", report.scaling_table(results))
+        self.assertIn("| 1b3 | ddp | 8 | 60,000 | 70,000 | 126,100 | 0.970 | 1.051 | 0.97: yes |", report.scaling_table(results))
         full = next(line for line in report.sharding_table(results) if line.startswith("| 1b3 | full_shard | none"))
         self.assertIn("98,445, 37.4 | fsdp2, recorded | 1.30 | 1.015 | 1.30 × PyTorch: yes; 0.97 of ddp: yes; 1.00 of PyTorch's memory at most: yes", full)
         rival = {"model": "1b3", "ranks": 2, "micro_batch": 8, "parallel": "fsdp2", "tok_s": 100000, "peak_bytes": 35 * 2**30}
