@@ -91,13 +91,14 @@ for prompt in "The history of the city begins" "In the beginning" "Anarchists ar
   echo
 done | tee "$run/report/text.txt"
 
-cp "$run/config.ini" "$run/system.json" "$run/metrics.csv" "$run/report/"
+# With metrics.jsonl psann_report makes a page of the folder also where this machine has no gnuplot.
+cp "$run/config.ini" "$run/system.json" "$run/metrics.csv" "$run/metrics.jsonl" "$run/report/"
 version=$("$programs/psann_train" --version | head -n 1)
 {
   echo "# $config on $ranks GPUs, $(date -u +%Y-%m-%d)"
   echo
   echo "- Command: \`$0 $*\`; $version"
-  nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader | sed 's/^/- GPU: /'
+  nvidia-smi ${CUDA_VISIBLE_DEVICES:+-i "$CUDA_VISIBLE_DEVICES"} --query-gpu=name,driver_version,memory.total --format=csv,noheader | sed 's/^/- GPU: /'
   # Columns: step,loss,ppl,lr,grad_norm,tok_s,step_ms,tokens,…,val_loss,val_ppl,val_bits_per_byte
   echo "- Last launch, with start, evaluations and checkpoints: $seconds s"
   awk -F, 'NR > 20 { print $6 }' "$run/metrics.csv" | sort -n | awk '{ t[NR] = $1 } END {
