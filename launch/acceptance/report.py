@@ -27,9 +27,9 @@ def rows_of(results, *stages):
 
 
 def pick(rows, wanted):
-    """The last row that has the values of `wanted`, measured where there is one; of ordered sums, if nothing else is wanted."""
-    wanted = {"unordered": None, **wanted}
-    fit = [row for row in rows if all(row.get(key) == value for key, value in wanted.items())]
+    """The last row that has the values of `wanted`, measured where there is one; of ordered sums and all state on the GPU, if nothing else is wanted."""
+    wanted = {"unordered": None, "offload": "none", **wanted}
+    fit = [row for row in rows if all(row.get(key, "none" if key == "offload" else None) == value for key, value in wanted.items())]
     return ([row for row in fit if "tok_s" in row] or fit or [None])[-1]
 
 
@@ -111,7 +111,7 @@ def scaling_table(results):
 
 
 def sharding_table(results):
-    ours, rivals, lines = rows_of(results, "strategies", "large"), rows_of(results, "rival2"), []
+    ours, rivals, lines = rows_of(results, "strategies", "large", "offload"), rows_of(results, "rival2"), []
     head = ["model", "strategy", "recompute", "GPUs", "B per GPU", *FIGURES, "PyTorch: tok/s, GiB", "of", "ratio", "of ddp", "wanted: reached"]
     for row in json.loads(REFERENCE.read_text())["sharding"]:
         wanted = {k: row[k] for k in ("model", "strategy", "recompute", "ranks", "micro_batch")}
@@ -125,6 +125,18 @@ def sharding_table(results):
                 "; ".join(judged(row["targets"], got)) or "–"]
         lines.append(line(wanted.values(), mine, rest, len(head)))
     return table(head, lines)
+
+
+def offload_lines(results):
+    """One GPU, with the optimizer's state there and in the host's memory."""
+    ours, lines = rows_of(results, "offload"), []
+    for row in ours:
+        names = [row[k] for k in ("model", "recompute", "micro_batch", "offload")]
+        there = pick(ours, {k: row[k] for k in ("model", "recompute", "micro_batch")})
+        of_there = ratio(row.get("tok_s"), there and there.get("tok_s"))
+        lines.append(line(names, row, [show(of_there, "{:.3f}")], 10))
+    return ["", "One GPU, the optimizer's state there and in the host's memory:", "",
+            *table(["model", "recompute", "B", "offload", *FIGURES, "of without"], lines)] if lines else []
 
 
 def order_lines(results):
@@ -218,7 +230,7 @@ def report_text(results, stages):
               "In a step the faster waits for the slower, so that twice the slower is what two could do at most.", "",
               *scaling_table(results), "", "## Sharding", "",
               "PyTorch's figures are those of this machine where it was measured here, else the recorded ones. psann's reported memory is all that the device lost, "
-              "its libraries' included; PyTorch's, measured here, is the most that its allocator handed out.", "", *sharding_table(results), *order_lines(results)]
+              "its libraries' included; PyTorch's, measured here, is the most that its allocator handed out.", "", *sharding_table(results), *offload_lines(results), *order_lines(results)]
     for part in results["stages"].get("real", {}).values():
         if "found" in part:
             lines += ["", "## A real run", "", part["found"]["report"].replace("\n## ", "\n### ").replace("# ", "### ", 1)]

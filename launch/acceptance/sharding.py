@@ -86,13 +86,19 @@ def strategies(o):
 
 
 def large(o):
-    """What fits, and how fast; what doesn't fit is told, and no failure."""
-    def part(name, model, batch, *more, ranks=2):
-        return bench(o, name, model, "--micro-batch", batch, "--steps", 5, "--strategy", "full_shard" if ranks > 1 else "ddp", *more, ranks=ranks, attempt=True)
-    three = [part("2 of 3b", "3b", 4), part("1 of 3b", "3b", 4, ranks=1)]
-    seven = [part("2 of 7b", "7b", 2), part("2 of 7b cheap", "7b", 2, "train.recompute=cheap"), part("2 of 7b block", "7b", 2, "train.recompute=block"),
-             part("1 of 7b", "7b", 2, ranks=1)]
-    return three[1:] if o.cpu else three + seven
+    """What fits two GPUs, and how fast; what doesn't fit is told, and no failure."""
+    def part(name, model, batch, *more):
+        return bench(o, name, model, "--micro-batch", batch, "--steps", 5, "--strategy", "full_shard", *more, ranks=2, attempt=True)
+    parts = [part("2 of 3b", "3b", 4), part("2 of 7b", "7b", 2), part("2 of 7b cheap", "7b", 2, "train.recompute=cheap"), part("2 of 7b block", "7b", 2, "train.recompute=block")]
+    return parts[:1] if o.cpu else parts
+
+
+def offload(o):
+    """The same models on one GPU, with the optimizer's state there and in the host's memory."""
+    def part(name, model, batch, *more):
+        return bench(o, name, model, "--micro-batch", batch, "--steps", 5, "--strategy", "ddp", "--offload", "none,optimizer", *more, attempt=True)
+    parts = [part("1 of 3b", "3b", 4), part("1 of 7b", "7b", 2), part("1 of 7b cheap", "7b", 2, "train.recompute=cheap")]
+    return parts[:1] if o.cpu else parts
 
 
 def save7b(o):

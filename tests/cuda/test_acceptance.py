@@ -84,7 +84,7 @@ class Acceptance(unittest.TestCase):
         self.assertLess(time.monotonic(), limit)
 
     def test_sharded_training(self):
-        out = self.run_script("--cpu", "strategies", "save7b", "large", "speed2")
+        out = self.run_script("--cpu", "strategies", "save7b", "large", "offload", "speed2")
         found = self.results()
         self.assertEqual({p["state"] for s in found.values() for p in s.values()}, {"ok"})
         same = {p["found"]["sha256"] for name, p in found["strategies"].items() if "steps" in name}
@@ -98,6 +98,9 @@ class Acceptance(unittest.TestCase):
         text = (self.folder / "out" / "report.md").read_text()
         self.assertIn("bit for bit", text)
         self.assertIn("8 steps full_shard", text)
+        offloaded = [line for line in text.splitlines() if line.startswith("| cpu | none | ")]
+        self.assertEqual([line.split(" | ")[3] for line in offloaded], ["none", "optimizer"], text)
+        self.assertTrue(offloaded[0].endswith(" | 1.000 |"), text)
 
     def test_runs_that_survive(self):
         self.run_script("--cpu", "survive")
