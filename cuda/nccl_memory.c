@@ -46,8 +46,8 @@ static status find_peers(const dist *d, nccl_block *b) {
   return STATUS_OK;
 }
 
-static status allocate(nccl_memory *m, const dist *d, ncclComm_t comm, size_t bytes, const char *what,
-                       nccl_block *out) {
+static status register_block(nccl_memory *m, const dist *d, ncclComm_t comm, size_t bytes, const char *what,
+                             nccl_block *out) {
   *out = (nccl_block){0};
   bytes = (bytes + GRANULARITY - 1) / GRANULARITY * GRANULARITY;
   status s = room_for_one(m);
@@ -64,7 +64,7 @@ static status allocate(nccl_memory *m, const dist *d, ncclComm_t comm, size_t by
   activity_waited();
   NCCL(result);
   out->bytes = bytes;
-  return out->window == NULL ? STATUS_OK : find_peers(d, out);
+  return STATUS_OK;
 }
 
 static void drop(ncclComm_t comm, const nccl_block *b) {
@@ -76,6 +76,17 @@ static void drop(ncclComm_t comm, const nccl_block *b) {
     ncclMemFree(b->at);
   }
   free(b->peers);
+}
+
+/* Where one rank fails, all do, and nothing stays. */
+static status allocate(nccl_memory *m, const dist *d, ncclComm_t comm, size_t bytes, const char *what,
+                       nccl_block *out) {
+  TRY(register_block(m, d, comm, bytes, what, out));
+  status s = dist_agree(d, out->window == NULL ? STATUS_OK : find_peers(d, out));
+  if (s != STATUS_OK) {
+    drop(comm, out);
+  }
+  return s;
 }
 
 static bool policy_is_ours(void) {

@@ -100,7 +100,7 @@ static status try_peers(peer_copies *p, bool *works) {
     void *at = (uint32_t *)p->at_peers[to] + flag_place(p, MAY_BE_WRITTEN, p->d->rank);
     failures += cudaMemcpy(at, &number, sizeof number, cudaMemcpyHostToDevice) != cudaSuccess;
   }
-  CUDA(cudaDeviceSynchronize());
+  failures += cudaDeviceSynchronize() != cudaSuccess;
   TRY(dist_barrier(p->d));
   for (int from = 0; from < ranks; from++) {
     uint32_t number = 0;

@@ -125,8 +125,8 @@ def run_stages(o, results):
         bad = run_together(o, results, ends) if o.jobs > 1 else 0
         return bad + sum(run_stage(o, stage, results, ends) for stage in o.stages)
     with concurrent.futures.ThreadPoolExecutor(len(o.stages)) as pool:
-        places = visible() or ["0"] * len(o.stages)
-        running = [pool.submit(run_stage, o, stage, results, ends, {"CUDA_VISIBLE_DEVICES": gpu}) for gpu, stage in zip(places, o.stages)]
+        places = visible() or ["0"]
+        running = [pool.submit(run_stage, o, stage, results, ends, {"CUDA_VISIBLE_DEVICES": places[i % len(places)]}) for i, stage in enumerate(o.stages)]
         return sum(r.result() for r in running)
 
 

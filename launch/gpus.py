@@ -13,12 +13,18 @@ def ask(*options):
 
 
 def visible():
-    """Their names in CUDA_VISIBLE_DEVICES: those that the variable lets through, all where it is not set."""
+    """Their names in CUDA_VISIBLE_DEVICES: those that the variable lets through, all where it is not set. As CUDA reads it, the first number that is no
+    GPU's ends the list: -1 hides all."""
     there = ask("--list-gpus").count("GPU ")
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if there == 0 or named is None:
         return [str(i) for i in range(there)]
-    return [name.strip() for name in named.split(",") if name.strip()]
+    found = []
+    for name in (n.strip() for n in named.split(",")):
+        if not (name.startswith(("GPU-", "MIG-")) or name.isdigit() and int(name) < there):
+            break
+        found.append(name)
+    return found
 
 
 def gpus():

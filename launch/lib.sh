@@ -85,15 +85,18 @@ run_ranks() {
   $(local_mpirun "$ranks") "$@"
 }
 
-# GPUs that the driver shows.
-# GPUs that a program started here may use: CUDA_VISIBLE_DEVICES may leave some out.
+# GPUs that a program started here may use, as launch/gpus.py counts them: CUDA_VISIBLE_DEVICES may leave some out, and ends at what is no GPU.
 gpu_count() {
   there=$(nvidia-smi --list-gpus 2>/dev/null | grep -c '^GPU ' || true)
   if [ "$there" = 0 ] || [ -z "${CUDA_VISIBLE_DEVICES+set}" ]; then
     echo "$there"
-  else
-    printf '%s\n' "$CUDA_VISIBLE_DEVICES" | tr ',' '\n' | grep -c '[^ ]' || true
+    return
   fi
+  printf '%s\n' "$CUDA_VISIBLE_DEVICES" | tr ',' '\n' | awk -v there="$there" '
+    { gsub(/^[ \t]+|[ \t]+$/, "") }
+    !/^(GPU|MIG)-/ && !(/^[0-9]+$/ && $0 + 0 < there) { exit }
+    { n++ }
+    END { print n + 0 }'
 }
 
 # Builds, unless the programs are there.

@@ -98,7 +98,7 @@ version=$("$programs/psann_train" --version | head -n 1)
   echo "# $config on $ranks GPUs, $(date -u +%Y-%m-%d)"
   echo
   echo "- Command: \`$0 $*\`; $version"
-  nvidia-smi ${CUDA_VISIBLE_DEVICES:+-i "$CUDA_VISIBLE_DEVICES"} --query-gpu=name,driver_version,memory.total --format=csv,noheader | sed 's/^/- GPU: /'
+  { nvidia-smi ${CUDA_VISIBLE_DEVICES:+-i "$CUDA_VISIBLE_DEVICES"} --query-gpu=name,driver_version,memory.total --format=csv,noheader || nvidia-smi --list-gpus; } | sed 's/^/- GPU: /'
   # Columns: step,loss,ppl,lr,grad_norm,tok_s,step_ms,tokens,…,val_loss,val_ppl,val_bits_per_byte
   echo "- Last launch, with start, evaluations and checkpoints: $seconds s"
   awk -F, 'NR > 20 { print $6 }' "$run/metrics.csv" | sort -n | awk '{ t[NR] = $1 } END {

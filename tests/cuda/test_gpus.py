@@ -27,7 +27,8 @@ class Gpus(unittest.TestCase):
                 return int(shell), gpus.visible()
 
     def test_the_variable_leaves_some_out(self):
-        for there, variable, wanted in ((4, None, ["0", "1", "2", "3"]), (4, "2,3", ["2", "3"]), (4, "GPU-1", ["GPU-1"]), (4, "", []), (2, " 1 ", ["1"]), (0, None, []), (0, "0,1", [])):
+        for there, variable, wanted in ((4, None, ["0", "1", "2", "3"]), (4, "2,3", ["2", "3"]), (4, "GPU-1", ["GPU-1"]), (4, "", []), (2, " 1 ", ["1"]), (0, None, []), (0, "0,1", []),
+                                         (4, "-1", []), (2, "0,7,1", ["0"]), (4, "0,-1,1", ["0"]), (2, "0,1,2,3", ["0", "1"]), (1, "none", [])):
             count, visible = self.counted(there, variable)
             self.assertEqual((count, visible), (len(wanted), wanted), f"{there} GPUs, CUDA_VISIBLE_DEVICES {variable!r}")
 
