@@ -128,12 +128,10 @@ const nccl_block *nccl_memory_block(const nccl_memory *m, const void *p) {
 }
 
 void nccl_memory_free(nccl_memory *m, ncclComm_t comm, void *p) {
-  for (int i = 0; i < m->n; i++) {
-    if (m->blocks[i].at == p) {
-      drop(comm, &m->blocks[i]);
-      m->blocks[i] = m->blocks[--m->n];
-      return;
-    }
+  const nccl_block *b = nccl_memory_block(m, p);
+  if (b != NULL) {
+    drop(comm, b);
+    m->blocks[b - m->blocks] = m->blocks[--m->n];
   }
 }
 

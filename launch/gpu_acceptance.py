@@ -35,7 +35,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from acceptance import sharding, stages, survive  # noqa: E402
 from acceptance.parts import SOURCE, do_part, to_run  # noqa: E402
 from acceptance.report import write_report  # noqa: E402
-from gpus import visible  # noqa: E402
+from gpus import in_turn, visible  # noqa: E402
 
 BUDGET = 520  # seconds of a call, after which no part goes on
 STAGES = {"tests": stages.tests, "training": stages.training, "memcheck": stages.sanitizer("memcheck"), "racecheck": stages.sanitizer("racecheck"),
@@ -102,7 +102,6 @@ def run_stage(o, stage, results, ends, environment=None):
 
 def run_together(o, results, ends):
     """Of all stages what minds nothing beside it, --jobs at a time, tests of one GPU on all of them in turn."""
-    places = visible() or ['0']
     todo = []
     for stage in o.stages:
         done = results.all["stages"].setdefault(stage, {})
@@ -110,12 +109,12 @@ def run_together(o, results, ends):
         todo += [(stage, part) for part in (parts if o.again else to_run(parts, done)) if part.together]
 
     def run(job):
-        number, (stage, part) = job
+        gpu, (stage, part) = job
         left = ends - time.monotonic()
         if left >= 20:
-            results.add(stage, part, do_part(o, stage, part, left, {"CUDA_VISIBLE_DEVICES": places[number % len(places)]} if stage in ONE_GPU else None))
+            results.add(stage, part, do_part(o, stage, part, left, {"CUDA_VISIBLE_DEVICES": gpu} if stage in ONE_GPU else None))
     with concurrent.futures.ThreadPoolExecutor(o.jobs) as pool:
-        list(pool.map(run, enumerate(todo)))
+        list(pool.map(run, zip(in_turn(len(todo)), todo)))
     return sum(results.all["stages"][stage].get(part.name, {}).get("state") not in ("ok", "skipped") for stage, part in todo)
 
 
@@ -125,8 +124,7 @@ def run_stages(o, results):
         bad = run_together(o, results, ends) if o.jobs > 1 else 0
         return bad + sum(run_stage(o, stage, results, ends) for stage in o.stages)
     with concurrent.futures.ThreadPoolExecutor(len(o.stages)) as pool:
-        places = visible() or ["0"]
-        running = [pool.submit(run_stage, o, stage, results, ends, {"CUDA_VISIBLE_DEVICES": places[i % len(places)]}) for i, stage in enumerate(o.stages)]
+        running = [pool.submit(run_stage, o, stage, results, ends, {"CUDA_VISIBLE_DEVICES": gpu}) for gpu, stage in zip(in_turn(len(o.stages)), o.stages)]
         return sum(r.result() for r in running)
 
 

@@ -31,6 +31,12 @@ def gpus():
     return len(visible())
 
 
+def in_turn(jobs):
+    """A GPU for each of so many jobs: all of them in turn, and a name where there is none, for stand-ins on the CPU."""
+    there = visible() or ["0"]
+    return [there[i % len(there)] for i in range(jobs)]
+
+
 def memory_used():
     """MiB of each GPU that anybody holds, of the whole machine."""
     return [int(line) for line in ask("--query-gpu=memory.used", "--format=csv,noheader,nounits").split()]

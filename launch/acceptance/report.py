@@ -26,10 +26,13 @@ def rows_of(results, *stages):
     return [row for found in found_of(results, *stages) for row in found.get("rows", [])]
 
 
+USUAL = {"unordered": None, "offload": "none"}  # what a row has that does not say, and what is wanted where nothing else is
+
+
 def pick(rows, wanted):
     """The last row that has the values of `wanted`, measured where there is one; of ordered sums and all state on the GPU, if nothing else is wanted."""
-    wanted = {"unordered": None, "offload": "none", **wanted}
-    fit = [row for row in rows if all(row.get(key, "none" if key == "offload" else None) == value for key, value in wanted.items())]
+    wanted = {**USUAL, **wanted}
+    fit = [row for row in rows if all({**USUAL, **row}.get(key) == value for key, value in wanted.items())]
     return ([row for row in fit if "tok_s" in row] or fit or [None])[-1]
 
 

@@ -85,20 +85,21 @@ def strategies(o):
     return [text_store(o, store), *map(part, STRATEGIES), *(speed[-1:] if o.cpu else speed), cheap, free]
 
 
-def large(o):
-    """What fits two GPUs, and how fast; what doesn't fit is told, and no failure."""
+def attempts(o, ranks, recomputes, *options):
+    """The large models on so many GPUs, 7b with each of these; what doesn't fit is told, and no failure."""
     def part(name, model, batch, *more):
-        return bench(o, name, model, "--micro-batch", batch, "--steps", 5, "--strategy", "full_shard", *more, ranks=2, attempt=True)
-    parts = [part("2 of 3b", "3b", 4), part("2 of 7b", "7b", 2), part("2 of 7b cheap", "7b", 2, "train.recompute=cheap"), part("2 of 7b block", "7b", 2, "train.recompute=block")]
+        return bench(o, f"{ranks} of {name}", model, "--micro-batch", batch, "--steps", 5, *options, *more, ranks=ranks, attempt=True)
+    parts = [part("3b", "3b", 4), part("7b", "7b", 2), *(part(f"7b {r}", "7b", 2, f"train.recompute={r}") for r in recomputes)]
     return parts[:1] if o.cpu else parts
+
+
+def large(o):
+    return attempts(o, 2, ("cheap", "block"), "--strategy", "full_shard")
 
 
 def offload(o):
-    """The same models on one GPU, with the optimizer's state there and in the host's memory."""
-    def part(name, model, batch, *more):
-        return bench(o, name, model, "--micro-batch", batch, "--steps", 5, "--strategy", "ddp", "--offload", "none,optimizer", *more, attempt=True)
-    parts = [part("1 of 3b", "3b", 4), part("1 of 7b", "7b", 2), part("1 of 7b cheap", "7b", 2, "train.recompute=cheap")]
-    return parts[:1] if o.cpu else parts
+    """With the optimizer's state on the GPU, and in the host's memory."""
+    return attempts(o, 1, ("cheap",), "--strategy", "ddp", "--offload", "none,optimizer")
 
 
 def save7b(o):
