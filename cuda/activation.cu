@@ -57,14 +57,17 @@ __device__ __forceinline__ void load_features(const feature_inputs &in, int64_t 
   }
 }
 
-template <typename T, int VEC, int KIND, int DECAY>
+// AMAX: the largest magnitude of a is wanted, too.
+template <typename T, int VEC, int KIND, int DECAY, bool AMAX>
 __global__ void __launch_bounds__(THREADS, FORWARD_BLOCKS<T>)
-    act_forward(int64_t N, int64_t F, feature_inputs in, const T *z, T *a) {
+    act_forward(int64_t N, int64_t F, feature_inputs in, const T *z, T *a, float *amax) {
   int64_t column = ((int64_t)blockIdx.x * WARP + threadIdx.x % WARP) * VEC;
-  if (column >= F) return;
-  sine_feature p[VEC];
-  float bias[VEC];
-  load_features<KIND, VEC>(in, column, 1.0f, p, bias);
+  float most = 0;
+  if (column >= F && !AMAX) return;
+  if (column >= F) N = 0; /* stays for its warp's maximum */
+  sine_feature p[VEC] = {};
+  float bias[VEC] = {};
+  if (column < F) load_features<KIND, VEC>(in, column, 1.0f, p, bias);
   using packed = raw_pack<T, VEC>;
   row_queue<T, VEC, FORWARD_AHEAD> queue;
   int64_t row = (int64_t)blockIdx.y * WARPS + threadIdx.x / WARP, rows = (int64_t)gridDim.y * WARPS;
@@ -90,8 +93,13 @@ __global__ void __launch_bounds__(THREADS, FORWARD_BLOCKS<T>)
         for (int i = 0; i < VEC; i++) x[i] = act_value<KIND, DECAY, false>(p[i], x[i]);
       }
       store_pack<T, VEC>((T *)(to + k * step), x);
+      if constexpr (AMAX) {
+#pragma unroll
+        for (int i = 0; i < VEC; i++) most = fmaxf(most, fabsf(x[i]));
+      }
     }
   }
+  if constexpr (AMAX) add_amax<T>(amax, most);
 }
 
 template <int KIND, int DECAY, bool FAR, int VEC>
@@ -105,14 +113,14 @@ __device__ __forceinline__ void gradients(const sine_feature (&p)[VEC], float sc
     for (int i = 0; i < VEC; i++) y[i] = act_value<KIND, DECAY, FAR>(p[i], x[i]);
 }
 
-template <typename T, int VEC, int KIND, int DECAY>
+template <typename T, int VEC, int KIND, int DECAY, bool AMAX>
 __global__ void __launch_bounds__(THREADS, BACKWARD_BLOCKS)
     act_backward(int64_t N, int64_t F, feature_inputs in, const T *z, const T *da, const float *alpha, T *dz, T *a,
-                 float *partial) {
+                 float *partial, float *amax) {
   __shared__ float shared[WARPS][SUMS][WARP * VEC];
   int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
   int64_t column = ((int64_t)blockIdx.x * WARP + lane) * VEC;
-  float scale = alpha ? *alpha : 1.0f;
+  float scale = alpha ? *alpha : 1.0f, most = 0;
   float sums[VEC][SUMS] = {};
   if (column < F) {
     sine_feature p[VEC];
@@ -146,10 +154,15 @@ __global__ void __launch_bounds__(THREADS, BACKWARD_BLOCKS)
           gradients<KIND, DECAY, false, VEC>(p, scale, x, g, a != NULL, sums, d, y);
         }
         store_pack<T, VEC>(dz + (offset + k * step) * VEC, d);
+        if constexpr (AMAX) {
+#pragma unroll
+          for (int i = 0; i < VEC; i++) most = fmaxf(most, fabsf(d[i]));
+        }
         if (a) store_pack<T, VEC>(a + (offset + k * step) * VEC, y);
       }
     }
   }
+  if constexpr (AMAX) add_amax<T>(amax, most);
 #pragma unroll
   for (int k = 0; k < SUMS; k++)
 #pragma unroll
@@ -228,25 +241,38 @@ void with_activation(const act_spec *act, Use use) {
   }
 }
 
+// Types whose arrays become operands of 8 bits.
+template <typename T>
+constexpr bool has_amax = std::is_same_v<T, __nv_bfloat16>;
+
 template <typename T, int VEC>
-void forward(const launch *l, int64_t N, int64_t F, const act_spec *act, const void *bias, const void *z, void *a) {
+void forward(const launch *l, int64_t N, int64_t F, const act_spec *act, const void *bias, const void *z, void *a,
+             void *amax) {
   int64_t columns = (F + WARP * VEC - 1) / (WARP * VEC), rows = (N + WARPS - 1) / WARPS;
   int64_t blocks = (FULL + columns - 1) / columns;
   dim3 grid((unsigned)columns, (unsigned)(rows < blocks ? rows : blocks));
   feature_inputs in = inputs_of(act, bias);
   with_activation(act, [&]<int KIND, int DECAY>() {
-    act_forward<T, VEC, KIND, DECAY><<<grid, THREADS, 0, l->stream>>>(N, F, in, (const T *)z, (T *)a);
+    auto kernel = act_forward<T, VEC, KIND, DECAY, false>;
+    if constexpr (has_amax<T>) {
+      if (amax) kernel = act_forward<T, VEC, KIND, DECAY, true>;
+    }
+    kernel<<<grid, THREADS, 0, l->stream>>>(N, F, in, (const T *)z, (T *)a, (float *)amax);
   });
 }
 
 template <typename T, int VEC>
 void backward(const launch *l, int64_t N, int64_t F, const act_spec *act, const void *bias, const void *z,
-              const void *da, const void *alpha, void *dz, void *a, float *partial) {
+              const void *da, const void *alpha, void *dz, void *a, float *partial, void *amax) {
   dim3 grid((unsigned)((F + WARP * VEC - 1) / (WARP * VEC)), (unsigned)sum_blocks(F, VEC));
   feature_inputs in = inputs_of(act, bias);
   with_activation(act, [&]<int KIND, int DECAY>() {
-    act_backward<T, VEC, KIND, DECAY><<<grid, THREADS, 0, l->stream>>>(N, F, in, (const T *)z, (const T *)da,
-                                                                       (const float *)alpha, (T *)dz, (T *)a, partial);
+    auto kernel = act_backward<T, VEC, KIND, DECAY, false>;
+    if constexpr (has_amax<T>) {
+      if (amax) kernel = act_backward<T, VEC, KIND, DECAY, true>;
+    }
+    kernel<<<grid, THREADS, 0, l->stream>>>(N, F, in, (const T *)z, (const T *)da, (const float *)alpha, (T *)dz,
+                                            (T *)a, partial, (float *)amax);
   });
 }
 
@@ -258,30 +284,35 @@ static bool in_fours(int64_t F) {
 }
 
 cudaError_t launch_act_forward(const launch *l, int64_t N, int64_t F, const act_spec *act, const void *bias,
-                               const void *z, void *a) {
+                               const void *z, void *a, void *a_amax) {
+  bool wide = in_fours(F);
+  if (a_amax && (l->compute != DTYPE_BF16 || clear_amax(l->stream, a_amax) != cudaSuccess)) return cudaErrorInvalidValue;
   if (l->compute == DTYPE_F32) {
-    in_fours(F) ? forward<float, 4>(l, N, F, act, bias, z, a) : forward<float, 1>(l, N, F, act, bias, z, a);
+    wide ? forward<float, 4>(l, N, F, act, bias, z, a, NULL) : forward<float, 1>(l, N, F, act, bias, z, a, NULL);
   } else if (l->compute == DTYPE_BF16) {
-    in_fours(F) ? forward<__nv_bfloat16, 4>(l, N, F, act, bias, z, a)
-                : forward<__nv_bfloat16, 1>(l, N, F, act, bias, z, a);
+    wide ? forward<__nv_bfloat16, 4>(l, N, F, act, bias, z, a, a_amax)
+         : forward<__nv_bfloat16, 1>(l, N, F, act, bias, z, a, a_amax);
   } else {
-    in_fours(F) ? forward<__half, 4>(l, N, F, act, bias, z, a) : forward<__half, 1>(l, N, F, act, bias, z, a);
+    wide ? forward<__half, 4>(l, N, F, act, bias, z, a, NULL) : forward<__half, 1>(l, N, F, act, bias, z, a, NULL);
   }
   return cudaGetLastError();
 }
 
 cudaError_t launch_act_backward(const launch *l, int64_t N, int64_t F, const act_spec *act, const void *bias,
-                                const void *z, const void *da, const void *alpha, void *dz, void *a, float *partial) {
+                                const void *z, const void *da, const void *alpha, void *dz, void *a, float *partial,
+                                void *dz_amax) {
   bool wide = in_fours(F);
+  if (dz_amax && (l->compute != DTYPE_BF16 || clear_amax(l->stream, dz_amax) != cudaSuccess))
+    return cudaErrorInvalidValue;
   if (l->compute == DTYPE_F32) {
-    wide ? backward<float, 4>(l, N, F, act, bias, z, da, alpha, dz, a, partial)
-         : backward<float, 1>(l, N, F, act, bias, z, da, alpha, dz, a, partial);
+    wide ? backward<float, 4>(l, N, F, act, bias, z, da, alpha, dz, a, partial, NULL)
+         : backward<float, 1>(l, N, F, act, bias, z, da, alpha, dz, a, partial, NULL);
   } else if (l->compute == DTYPE_BF16) {
-    wide ? backward<__nv_bfloat16, 4>(l, N, F, act, bias, z, da, alpha, dz, a, partial)
-         : backward<__nv_bfloat16, 1>(l, N, F, act, bias, z, da, alpha, dz, a, partial);
+    wide ? backward<__nv_bfloat16, 4>(l, N, F, act, bias, z, da, alpha, dz, a, partial, dz_amax)
+         : backward<__nv_bfloat16, 1>(l, N, F, act, bias, z, da, alpha, dz, a, partial, dz_amax);
   } else {
-    wide ? backward<__half, 4>(l, N, F, act, bias, z, da, alpha, dz, a, partial)
-         : backward<__half, 1>(l, N, F, act, bias, z, da, alpha, dz, a, partial);
+    wide ? backward<__half, 4>(l, N, F, act, bias, z, da, alpha, dz, a, partial, NULL)
+         : backward<__half, 1>(l, N, F, act, bias, z, da, alpha, dz, a, partial, NULL);
   }
   return cudaGetLastError();
 }

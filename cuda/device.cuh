@@ -120,6 +120,17 @@ __device__ __forceinline__ float warp_max(float x) {
   return x;
 }
 
+// An amax (engine.h) that many blocks find: zero first, then every warp adds what it has seen, once; most of them see
+// that it is no more than what is there. Magnitudes order like their bits, and a maximum is the same in any order.
+inline cudaError_t clear_amax(cudaStream_t stream, void *amax) {
+  return cudaMemsetAsync(amax, 0, sizeof(float), stream);
+}
+template <typename T>
+__device__ __forceinline__ void add_amax(float *amax, float most) {
+  most = to_float(from_float<T>(warp_max(most))); /* as it was stored */
+  if (threadIdx.x % WARP == 0 && most > __ldcg(amax)) atomicMax(reinterpret_cast<int *>(amax), __float_as_int(most));
+}
+
 // Sum over a block of WARPS warps in a fixed order; every thread gets it. `shared` holds WARPS elements; the block may
 // use it again after the next barrier.
 template <int WARPS, typename T>

@@ -20,7 +20,16 @@ typedef struct {
 /* Bytes of each part of the scratch. */
 typedef struct {
   size_t product, masked, logits, partial, sums, chunks, delta, rows;
+  size_t fp8_left, fp8_left_transposed, fp8_right; /* 0: all products are in the compute type */
 } scratch_sizes;
+
+/* Where the operands of the product under way lie in 8 bits; all NULL where no product is. */
+typedef struct {
+  void *left, *left_transposed, *right;
+  /* Device scalars: factors of the operands; largest magnitudes of a gradient inside an operation, and of what
+   * fp8_operand finds it for. */
+  float *left_factor, *right_factor, *gradient_amax, *amax;
+} fp8_room;
 
 /* Device copies of the optimizer's runs, by the host table's address. */
 typedef struct {
@@ -48,6 +57,7 @@ typedef struct {
   void *product, *masked, *logits, *fused_workspace;
   float *partial, *sums, *chunks, *delta;
   double *rows;
+  fp8_room fp8;
   scratch_sizes have;
   size_t fused_bytes;
   int64_t chunk;                                  /* rows of logits that fit */
@@ -82,6 +92,39 @@ bool fused_takes(const cuda_engine *e, int64_t h, bool alibi, double dropout);
 /* result = left · right of the kind, alpha in device memory or NULL for 1; layers.c. */
 status product(cuda_engine *e, gemm_kind kind, int64_t n, int64_t m, int64_t k, const void *left, const void *right,
                void *result, const void *alpha, bool accumulate);
+
+/* Room for the operands of these limits, where the engine has `fp8`; memory.c. */
+status fp8_room_prepare(cuda_engine *e, const engine_limits *l);
+
+/* A linear layer's products, in 8 bits where the input's largest magnitude is given (engine.h); fp8_layers.c.
+ * y (n, out) = x (n, in) · weight (out, in)ᵀ */
+status layer_forward(cuda_engine *e, int64_t n, int64_t out, int64_t in, const void *x, const void *x_amax,
+                     const void *weight, void *y);
+
+/* The gradient dy (n, out) that the next calls of layer_data_grad and layer_weight_grad start from. */
+typedef struct {
+  int64_t n, out, in;
+  const void *dy;
+  bool fp8; /* dy lies in the engine's fp8_room too, both ways */
+} layer_gradient;
+
+/* x_amax as given to the layer's forward; dy_amax NULL: dy's own is found. */
+status layer_gradient_open(cuda_engine *e, int64_t n, int64_t out, int64_t in, const void *dy, const void *dy_amax,
+                           const void *x_amax, layer_gradient *g);
+/* dx (n, in) = dy · weight (out, in) */
+status layer_data_grad(cuda_engine *e, const layer_gradient *g, const void *weight, void *dx);
+/* dweight (out, in) = alpha · dyᵀ · x (n, in), fp32; alpha: device scalar, NULL: 1 */
+status layer_weight_grad(cuda_engine *e, const layer_gradient *g, const void *x, const void *x_amax, const void *alpha,
+                         void *dweight);
+
+/* A product of two operands in the compute type, rounded; left (n, k), right (m, k), as fp8 products have them. */
+status fp8_product_of(cuda_engine *e, gemm_kind kind, int64_t n, int64_t m, int64_t k, const void *left,
+                      const void *right, void *result);
+
+/* Rounds x (rows, columns), c, to 8 bits: as it stands, transposed, or both (NULL: not wanted), and its factor; amax
+ * NULL: x's own is found. gradient: e5m2, otherwise e4m3. */
+status fp8_operand(cuda_engine *e, bool gradient, int64_t rows, int64_t columns, const void *x, const void *amax,
+                   void *straight, void *transposed, float *factor);
 
 /* Each writes its entries of the table. */
 void memory_operations(engine_ops *ops);

@@ -28,6 +28,7 @@ enum {
   SPLIT_MEMORY = 256 << 20,
   SPLIT_LEAST_ROWS = 128, /* splitting the right operand wants rows that use it */
   SPLIT_LEAST_K = 32,
+  IN_FP8 = 8, /* plan_key.in of products in 8 bits: above every dtype; part of the table */
 };
 
 /* What a plan belongs to. */
@@ -63,6 +64,10 @@ struct gemm {
   plan plans[PLAN_LIMIT];
   int n_plans;
 };
+
+static bool in_fp8(const plan_key *key) {
+  return key->in == IN_FP8;
+}
 
 static cudaDataType_t cuda_type(dtype t) {
   return t == DTYPE_BF16 ? CUDA_R_16BF : t == DTYPE_F16 ? CUDA_R_16F : CUDA_R_32F;
@@ -144,7 +149,7 @@ static plan_key key_of(const gemm *g, const gemm_args *a) {
   plan_key k;
   memset(&k, 0, sizeof k);
   k.kind = a->kind;
-  k.in = a->in;
+  k.in = a->fp8 ? IN_FP8 : (int32_t)a->in;
   k.out = a->out;
   k.math = g->math;
   k.n = a->n;
@@ -170,6 +175,13 @@ static status set_batch(cublasLtMatrixLayout_t layout, int parts, int64_t stride
   return STATUS_OK;
 }
 
+/* cuBLASLt's first operand is our right one. */
+static status set_factors(const plan *p, const float *left, const float *right) {
+  CUBLAS(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, (const void *)&right, sizeof right));
+  CUBLAS(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, (const void *)&left, sizeof left));
+  return STATUS_OK;
+}
+
 /* cuBLASLt counts columns first: our row-major (r, c) is its (c, r) with leading dimension c. So result (n, m) is its m
  * × n, and the operands change places. */
 static status plan_describe(const gemm *g, const plan_key *key, int parts, plan *p) {
@@ -177,8 +189,9 @@ static status plan_describe(const gemm *g, const plan_key *key, int parts, plan 
   p->key = *key;
   p->parts = parts;
   p->split = SPLIT_VARIANTS;
-  cublasOperation_t ta = key->kind == GEMM_FORWARD ? CUBLAS_OP_T : CUBLAS_OP_N,
-                    tb = key->kind == GEMM_WEIGHT_GRAD ? CUBLAS_OP_T : CUBLAS_OP_N;
+  bool fp8 = in_fp8(key);
+  cublasOperation_t ta = fp8 || key->kind == GEMM_FORWARD ? CUBLAS_OP_T : CUBLAS_OP_N,
+                    tb = !fp8 && key->kind == GEMM_WEIGHT_GRAD ? CUBLAS_OP_T : CUBLAS_OP_N;
   cublasLtPointerMode_t mode = CUBLASLT_POINTER_MODE_DEVICE;
   int64_t m = key->m, n = key->n, k = key->k / parts;
   CUBLAS(cublasLtMatmulDescCreate(&p->desc, compute_type(g->math), CUDA_R_32F));
@@ -187,13 +200,21 @@ static status plan_describe(const gemm *g, const plan_key *key, int parts, plan 
   CUBLAS(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_POINTER_MODE, &mode, sizeof mode));
   int64_t a_rows = ta == CUBLAS_OP_T ? k : m, a_columns = ta == CUBLAS_OP_T ? m : k;
   int64_t b_rows = tb == CUBLAS_OP_T ? n : k, b_columns = tb == CUBLAS_OP_T ? k : n;
-  cudaDataType_t in = cuda_type((dtype)key->in), out = cuda_type((dtype)key->out);
-  CUBLAS(cublasLtMatrixLayoutCreate(&p->a, in, (uint64_t)a_rows, (uint64_t)a_columns, a_rows));
-  CUBLAS(cublasLtMatrixLayoutCreate(&p->b, in, (uint64_t)b_rows, (uint64_t)b_columns, b_rows));
+  cudaDataType_t right = fp8 ? CUDA_R_8F_E4M3 : cuda_type((dtype)key->in), out = cuda_type((dtype)key->out);
+  cudaDataType_t left = fp8 && key->kind != GEMM_FORWARD ? CUDA_R_8F_E5M2 : right;
+  /* Cut, the parts of operands whose rows are k long lie side by side. */
+  int64_t a_step = fp8 ? key->k : a_rows, b_step = fp8 ? key->k : b_rows;
+  CUBLAS(cublasLtMatrixLayoutCreate(&p->a, right, (uint64_t)a_rows, (uint64_t)a_columns, a_step));
+  CUBLAS(cublasLtMatrixLayoutCreate(&p->b, left, (uint64_t)b_rows, (uint64_t)b_columns, b_step));
   CUBLAS(cublasLtMatrixLayoutCreate(&p->c, out, (uint64_t)m, (uint64_t)n, m));
+  if (fp8) {
+    int8_t fast = key->kind == GEMM_FORWARD;
+    CUBLAS(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_FAST_ACCUM, &fast, sizeof fast));
+    TRY(set_factors(p, g->constants, g->constants)); /* each run sets its own */
+  }
   if (parts > 1) {
-    TRY(set_batch(p->a, parts, k * m));
-    TRY(set_batch(p->b, parts, k * n));
+    TRY(set_batch(p->a, parts, fp8 ? k : k * m));
+    TRY(set_batch(p->b, parts, fp8 ? k : k * n));
     TRY(set_batch(p->c, parts, m * n));
   }
   return STATUS_OK;
@@ -216,6 +237,9 @@ static status plan_run(gemm *g, cudaStream_t stream, const plan *p, const gemm_a
                                      .accumulate = a->accumulate};
     CUDA(launch_split_product(stream, p->split, &args, g->split_memory, g->split_bytes));
     return STATUS_OK;
+  }
+  if (a->fp8) {
+    TRY(set_factors(p, a->left_factor, a->right_factor));
   }
   bool whole = p->parts == 1;
   const float *alpha = a->alpha ? a->alpha : g->constants + 1, *beta = g->constants + (whole && a->accumulate ? 1 : 0);
@@ -256,6 +280,10 @@ static status plan_candidates(gemm *g, const plan *p, cublasLtMatmulHeuristicRes
   cublasStatus_t s = cublasLtMatmulAlgoGetHeuristic(g->handle, p->desc, p->a, p->b, p->c, p->c, preference, CANDIDATES,
                                                     results, found);
   cublasLtMatmulPreferenceDestroy(preference);
+  if (in_fp8(&p->key) && (s == CUBLAS_STATUS_NOT_SUPPORTED || *found == 0)) {
+    *found = 0; /* for some shapes there is one only when k is cut */
+    return STATUS_OK;
+  }
   if (s != CUBLAS_STATUS_SUCCESS || *found == 0) {
     FAIL("cuBLASLt has no algorithm for a product of %" PRId64 " × %" PRId64 " × %" PRId64 " (kind %d): %s", p->key.n,
          p->key.m, p->key.k, p->key.kind, cublasLtGetStatusString(s));
@@ -352,7 +380,7 @@ static status choose_among(gemm *g, cudaStream_t stream, const plan_key *key, co
   bool timing = g->timing && !a->accumulate;
   int n = 0;
   for (int i = 0, parts = 1; i < CUTS; i++, parts *= 2) {
-    if (parts == 1 || (timing && parts_serve(g, a, parts))) {
+    if (parts == 1 || ((timing || n == 0) && parts_serve(g, a, parts))) {
       TRY(plan_describe(g, key, parts, &plans[i]));
       TRY(add_candidates(g, stream, &plans[i], a, timing, all, &n));
     }

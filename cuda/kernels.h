@@ -8,6 +8,7 @@
 #include <cuda_runtime_api.h>
 
 #include "engine/engine.h"
+#include "engine/fp8.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -37,17 +38,19 @@ cudaError_t launch_norm_backward(const launch *l, const norm_backward_args *a, f
 enum { EMBED_CHUNK = 64 };
 cudaError_t launch_embed_backward(const launch *l, const embed_backward_args *a, float *chunks);
 
-/* rope.cu: rotates q and k of qkv (N, 3, H, h) in place by position · frequencies (fp32, h/2, device), or back. */
+/* rope.cu: rotates q and k of qkv (N, 3, H, h) in place by position · frequencies (fp32, h/2, device), or back. amax:
+ * of the result, v included; bf16; may be NULL, as below. */
 cudaError_t launch_rope(const launch *l, int64_t B, int64_t T, int64_t H, int64_t h, const int32_t *past,
-                        const float *frequencies, void *qkv, bool back);
+                        const float *frequencies, void *qkv, bool back, void *amax);
 
 /* activation.cu: F features, N rows. a = act(z + bias); z without bias is what is kept. */
 cudaError_t launch_act_forward(const launch *l, int64_t N, int64_t F, const act_spec *act, const void *bias,
-                               const void *z, void *a);
+                               const void *z, void *a, void *a_amax);
 /* dz = alpha · da · act'(z + bias), in place of da when dz == da; a is written when not NULL. Sums over rows go to
  * partial, fp32 (up to ROW_BLOCKS, 4, F), which act_finish understands. */
 cudaError_t launch_act_backward(const launch *l, int64_t N, int64_t F, const act_spec *act, const void *bias,
-                                const void *z, const void *da, const void *alpha, void *dz, void *a, float *partial);
+                                const void *z, const void *da, const void *alpha, void *dz, void *a, float *partial,
+                                void *dz_amax);
 /* From the partial sums: gradients of the raw parameters and the bias (NULL: not wanted), and dots (F): Σ_rows a · da.
  */
 cudaError_t launch_act_finish(const launch *l, int64_t F, const act_spec *act, const void *alpha, const float *partial,
@@ -55,6 +58,18 @@ cudaError_t launch_act_finish(const launch *l, int64_t F, const act_spec *act, c
 /* dalpha = Σ dots (M) + Σ b2 · colsum (D) / 1. */
 cudaError_t launch_alpha_grad(const launch *l, int64_t M, const float *dots, int64_t D, const void *b2,
                               const float *column_sums, void *dalpha);
+
+/* fp8.cu, for bf16. amax = largest magnitude of x (n). */
+cudaError_t launch_amax(const launch *l, int64_t n, const void *x, void *amax);
+typedef struct {
+  int64_t rows, columns; /* multiples of FP8_MULTIPLE */
+  const void *x;         /* c (rows, columns) */
+  const void *amax;
+  bool gradient;                /* e5m2; otherwise e4m3 */
+  void *straight, *transposed;  /* bytes (rows, columns), (columns, rows); one may be NULL */
+  float *factor;                /* what the rounded numbers are to be multiplied with */
+} fp8_round_args;
+cudaError_t launch_fp8_round(const launch *l, const fp8_round_args *a);
 
 /* columns.cu: out = scale · Σ_rows x, x: c (N, D); scale: device scalar or NULL; sums (D) without the scale, may be
  * NULL; partial: fp32 (ROW_BLOCKS, D). */

@@ -50,9 +50,9 @@ static status cuda_norm_backward(engine *base, const norm_backward_args *a) {
 static status cuda_qkv_forward(engine *base, const qkv_forward_args *a) {
   cuda_engine *e = (cuda_engine *)base;
   launch l = launch_of(e);
-  TRY(product(e, GEMM_FORWARD, a->B * a->T, 3 * a->D, a->D, a->x, a->weight, a->qkv, NULL, false));
+  TRY(layer_forward(e, a->B * a->T, 3 * a->D, a->D, a->x, a->x_amax, a->weight, a->qkv));
   if (a->rope) {
-    CUDA(launch_rope(&l, a->B, a->T, a->H, a->D / a->H, a->past, e->rope_frequencies, a->qkv, false));
+    CUDA(launch_rope(&l, a->B, a->T, a->H, a->D / a->H, a->past, e->rope_frequencies, a->qkv, false, NULL));
   }
   return STATUS_OK;
 }
@@ -60,15 +60,18 @@ static status cuda_qkv_forward(engine *base, const qkv_forward_args *a) {
 static status cuda_qkv_backward(engine *base, const qkv_backward_args *a) {
   cuda_engine *e = (cuda_engine *)base;
   launch l = launch_of(e);
+  float *amax = a->rope && a->x_amax != NULL ? e->fp8.gradient_amax : NULL;
   if (a->rope) {
-    CUDA(launch_rope(&l, a->B, a->T, a->H, a->D / a->H, NULL, e->rope_frequencies, a->dqkv, true));
+    CUDA(launch_rope(&l, a->B, a->T, a->H, a->D / a->H, NULL, e->rope_frequencies, a->dqkv, true, amax));
   }
-  TRY(product(e, GEMM_DATA_GRAD, a->B * a->T, a->D, 3 * a->D, a->dqkv, a->weight, a->dx, NULL, false));
-  return product(e, GEMM_WEIGHT_GRAD, 3 * a->D, a->D, a->B * a->T, a->dqkv, a->x, a->dweight, NULL, false);
+  layer_gradient g;
+  TRY(layer_gradient_open(e, a->B * a->T, 3 * a->D, a->D, a->dqkv, amax, a->x_amax, &g));
+  TRY(layer_data_grad(e, &g, a->weight, a->dx));
+  return layer_weight_grad(e, &g, a->x, a->x_amax, NULL, a->dweight);
 }
 
-static status cuda_attention_forward(engine *base, const attention_forward_args *a) {
-  cuda_engine *e = (cuda_engine *)base;
+static status attend(cuda_engine *e, const attention_forward_args *a) {
+  const engine *base = &e->base;
   launch l = launch_of(e);
   if (fused_takes(e, a->h, a->alibi, a->dropout.p)) {
     attention_shape shape = {base->compute == DTYPE_BF16, base->unordered, a->B, a->T, a->H, a->h};
@@ -82,6 +85,16 @@ static status cuda_attention_forward(engine *base, const attention_forward_args 
   }
   REQUIRE(a->h <= 128, "heads of %" PRId64 " elements: the GPU's attention takes up to 128; use more heads", a->h);
   CUDA(launch_attention_forward(&l, a));
+  return STATUS_OK;
+}
+
+static status cuda_attention_forward(engine *base, const attention_forward_args *a) {
+  cuda_engine *e = (cuda_engine *)base;
+  launch l = launch_of(e);
+  TRY(attend(e, a));
+  if (a->out_amax != NULL) {
+    CUDA(launch_amax(&l, a->B * a->T * a->H * a->h, a->out, a->out_amax));
+  }
   return STATUS_OK;
 }
 
@@ -106,19 +119,21 @@ static status cuda_attention_cached(engine *base, const attention_cached_args *a
 static status cuda_out_forward(engine *base, const out_forward_args *a) {
   cuda_engine *e = (cuda_engine *)base;
   launch l = launch_of(e);
-  TRY(product(e, GEMM_FORWARD, a->B * a->T, a->D, a->K, a->in, a->weight, e->product, NULL, false));
+  TRY(layer_forward(e, a->B * a->T, a->D, a->K, a->in, a->in_amax, a->weight, e->product));
   CUDA(launch_residual(&l, a, e->product));
   return STATUS_OK;
 }
 
-/* dy behind the dropout of a projection: dy itself without dropout. */
+/* dy behind the dropout of a projection, and its largest magnitude or NULL: dy itself without dropout. */
 static status masked_gradient(cuda_engine *e, int64_t B, int64_t T, int64_t D, const dropout_spec *d, const void *dy,
-                              const void **out) {
+                              const void *amax, const void **out, const void **out_amax) {
   launch l = launch_of(e);
   *out = dy;
+  *out_amax = amax;
   if (d->p > 0) {
     CUDA(launch_dropout(&l, B, T, D, d, dy, e->masked));
     *out = e->masked;
+    *out_amax = NULL;
   }
   return STATUS_OK;
 }
@@ -126,10 +141,12 @@ static status masked_gradient(cuda_engine *e, int64_t B, int64_t T, int64_t D, c
 static status cuda_out_backward(engine *base, const out_backward_args *a) {
   cuda_engine *e = (cuda_engine *)base;
   launch l = launch_of(e);
-  const void *dy;
-  TRY(masked_gradient(e, a->B, a->T, a->D, &a->dropout, a->dy, &dy));
-  TRY(product(e, GEMM_DATA_GRAD, a->B * a->T, a->K, a->D, dy, a->weight, a->din, NULL, false));
-  TRY(product(e, GEMM_WEIGHT_GRAD, a->D, a->K, a->B * a->T, dy, a->in, a->dweight, NULL, false));
+  const void *dy, *dy_amax;
+  layer_gradient g;
+  TRY(masked_gradient(e, a->B, a->T, a->D, &a->dropout, a->dy, a->dy_amax, &dy, &dy_amax));
+  TRY(layer_gradient_open(e, a->B * a->T, a->D, a->K, dy, dy_amax, a->in_amax, &g));
+  TRY(layer_data_grad(e, &g, a->weight, a->din));
+  TRY(layer_weight_grad(e, &g, a->in, a->in_amax, NULL, a->dweight));
   if (a->dbias != NULL) {
     CUDA(launch_column_sums(&l, a->B * a->T, a->D, dy, NULL, e->partial, NULL, a->dbias));
   }
@@ -140,8 +157,8 @@ static status cuda_up_forward(engine *base, const up_forward_args *a) {
   cuda_engine *e = (cuda_engine *)base;
   launch l = launch_of(e);
   void *z = a->z != NULL ? a->z : a->a;
-  TRY(product(e, GEMM_FORWARD, a->N, a->M, a->D, a->x, a->weight, z, NULL, false));
-  CUDA(launch_act_forward(&l, a->N, a->M, &a->act, a->bias, z, a->a));
+  TRY(layer_forward(e, a->N, a->M, a->D, a->x, a->x_amax, a->weight, z));
+  CUDA(launch_act_forward(&l, a->N, a->M, &a->act, a->bias, z, a->a, a->a_amax));
   return STATUS_OK;
 }
 
@@ -151,33 +168,37 @@ static status cuda_mlp_backward(engine *base, const mlp_backward_args *a) {
   cuda_engine *e = (cuda_engine *)base;
   launch l = launch_of(e);
   int64_t N = a->B * a->T;
-  const void *dy;
-  float *dots = e->sums, *columns = e->sums + a->M;
-  TRY(masked_gradient(e, a->B, a->T, a->D, &a->dropout, a->dy, &dy));
+  const void *dy, *dy_amax;
+  float *dots = e->sums, *columns = e->sums + a->M, *dz_amax = a->x_amax != NULL ? e->fp8.gradient_amax : NULL;
+  layer_gradient g;
+  TRY(masked_gradient(e, a->B, a->T, a->D, &a->dropout, a->dy, a->dy_amax, &dy, &dy_amax));
   CUDA(launch_column_sums(&l, N, a->D, dy, a->alpha, e->partial, columns, a->db2));
-  TRY(product(e, GEMM_DATA_GRAD, N, a->M, a->D, dy, a->w2, a->scratch_z, NULL, false));
+  TRY(layer_gradient_open(e, N, a->D, a->M, dy, dy_amax, a->a_amax, &g));
+  TRY(layer_data_grad(e, &g, a->w2, a->scratch_z));
   CUDA(launch_act_backward(&l, N, a->M, &a->act, a->b1, a->z, a->scratch_z, a->alpha, a->scratch_z,
-                           a->a == NULL ? a->scratch_a : NULL, e->partial));
+                           a->a == NULL ? a->scratch_a : NULL, e->partial, dz_amax));
   CUDA(launch_act_finish(&l, a->M, &a->act, a->alpha, e->partial, &a->dact, a->db1, dots));
   if (a->dalpha != NULL) {
     CUDA(launch_alpha_grad(&l, a->M, dots, a->D, a->b2, columns, a->dalpha));
   }
-  TRY(product(e, GEMM_WEIGHT_GRAD, a->D, a->M, N, dy, a->a != NULL ? a->a : a->scratch_a, a->dw2, a->alpha, false));
-  TRY(product(e, GEMM_DATA_GRAD, N, a->D, a->M, a->scratch_z, a->w1, a->dx, NULL, false));
-  return product(e, GEMM_WEIGHT_GRAD, a->M, a->D, N, a->scratch_z, a->x, a->dw1, NULL, false);
+  TRY(layer_weight_grad(e, &g, a->a != NULL ? a->a : a->scratch_a, a->a_amax, a->alpha, a->dw2));
+  TRY(layer_gradient_open(e, N, a->M, a->D, a->scratch_z, dz_amax, a->x_amax, &g));
+  TRY(layer_data_grad(e, &g, a->w1, a->dx));
+  return layer_weight_grad(e, &g, a->x, a->x_amax, NULL, a->dw1);
 }
 
 static status cuda_conv_forward(engine *base, const conv_forward_args *a) {
   launch l = launch_of((cuda_engine *)base);
   CUDA(launch_conv(&l, a));
-  CUDA(launch_act_forward(&l, a->B * a->T, a->D, &a->act, NULL, a->c != NULL ? a->c : a->a, a->a));
+  CUDA(launch_act_forward(&l, a->B * a->T, a->D, &a->act, NULL, a->c != NULL ? a->c : a->a, a->a, NULL));
   return STATUS_OK;
 }
 
 static status cuda_conv_backward(engine *base, const conv_backward_args *a) {
   cuda_engine *e = (cuda_engine *)base;
   launch l = launch_of(e);
-  CUDA(launch_act_backward(&l, a->B * a->T, a->D, &a->act, NULL, a->c, a->da, NULL, a->scratch_c, NULL, e->partial));
+  CUDA(
+      launch_act_backward(&l, a->B * a->T, a->D, &a->act, NULL, a->c, a->da, NULL, a->scratch_c, NULL, e->partial, NULL));
   CUDA(launch_act_finish(&l, a->D, &a->act, NULL, e->partial, &a->dact, NULL, NULL));
   CUDA(launch_conv_input_grad(&l, a));
   REQUIRE(a->k <= 64, "wave_kernel_size %" PRId64 ": the GPU takes up to 64", a->k);

@@ -14,6 +14,8 @@ static scratch_sizes scratch_of(const engine *e, const engine_limits *l) {
   int64_t N = l->B * l->T;
   int64_t partial = larger(larger(INT64_C(5) * ROW_BLOCKS * larger(l->M, l->D), INT64_C(2) * NORM_BLOCKS * l->D),
                            INT64_C(64) * ROW_BLOCKS * l->D);
+  int64_t widest = larger(3 * l->D, l->M);
+  size_t fp8_left = e->fp8 ? (size_t)(N * widest) : 0;
   return (scratch_sizes){.product = (size_t)(N * l->D) * c,
                          .masked = (size_t)(N * l->D) * c,
                          .logits = (size_t)(l->chunk * l->Vp) * c,
@@ -21,7 +23,10 @@ static scratch_sizes scratch_of(const engine *e, const engine_limits *l) {
                          .sums = (size_t)(larger(l->M, l->D) + l->D) * f,
                          .chunks = (size_t)((N + EMBED_CHUNK - 1) / EMBED_CHUNK * 2 * l->D) * f,
                          .delta = (size_t)(N * l->H) * f,
-                         .rows = (size_t)(3 * N) * sizeof(double)};
+                         .rows = (size_t)(3 * N) * sizeof(double),
+                         .fp8_left = fp8_left,
+                         .fp8_left_transposed = fp8_left,
+                         .fp8_right = e->fp8 ? (size_t)(larger(N, l->D) * widest) : 0};
 }
 
 status cuda_alloc(engine *base, size_t bytes, const char *what, void **out) {
@@ -84,7 +89,7 @@ static size_t fused_bytes(const cuda_engine *e, const engine_limits *l) {
 
 static size_t cuda_scratch_bytes(const engine *e, const engine_limits *l) {
   scratch_sizes s = scratch_of(e, l);
-  return s.product + s.masked + s.logits + s.partial + s.sums + s.chunks + s.delta + s.rows +
+  return s.product + s.masked + s.logits + s.partial + s.sums + s.chunks + s.delta + s.rows + s.fp8_left + s.fp8_left_transposed + s.fp8_right +
          fused_bytes((const cuda_engine *)e, l);
 }
 
@@ -139,6 +144,28 @@ static status frequencies(cuda_engine *e, int64_t half, int64_t D) {
   return STATUS_OK;
 }
 
+status fp8_room_prepare(cuda_engine *e, const engine_limits *l) {
+  enum { SCALARS = 4, APART = 64 }; /* cuBLASLt wants factors on 16 bytes */
+  engine *base = &e->base;
+  fp8_room *room = &e->fp8;
+  scratch_sizes s = scratch_of(base, l), *have = &e->have;
+  if (!base->fp8) {
+    return STATUS_OK;
+  }
+  TRY(grow(base, &room->left, &have->fp8_left, s.fp8_left, "an operand in 8 bits"));
+  TRY(grow(base, &room->left_transposed, &have->fp8_left_transposed, s.fp8_left_transposed, "an operand in 8 bits"));
+  TRY(grow(base, &room->right, &have->fp8_right, s.fp8_right, "an operand in 8 bits"));
+  if (room->left_factor == NULL) {
+    float *scalars;
+    TRY(cuda_alloc(base, SCALARS * APART * sizeof(float), "factors of operands", (void **)&scalars));
+    room->left_factor = scalars;
+    room->right_factor = scalars + APART;
+    room->gradient_amax = scalars + (ptrdiff_t)2 * APART;
+    room->amax = scalars + (ptrdiff_t)3 * APART;
+  }
+  return STATUS_OK;
+}
+
 static status cuda_prepare(engine *base, const engine_limits *l) {
   cuda_engine *e = (cuda_engine *)base;
   scratch_sizes s = scratch_of(base, l), *have = &e->have;
@@ -150,6 +177,7 @@ static status cuda_prepare(engine *base, const engine_limits *l) {
   TRY(grow(base, (void **)&e->chunks, &have->chunks, s.chunks, "sums of the embedding"));
   TRY(grow(base, (void **)&e->delta, &have->delta, s.delta, "scratch of attention"));
   TRY(grow(base, (void **)&e->rows, &have->rows, s.rows, "losses of rows"));
+  TRY(fp8_room_prepare(e, l));
   e->chunk = larger(e->chunk, l->chunk);
   TRY(frequencies(e, l->D / l->H / 2, l->D));
   size_t fused = 0;

@@ -4,34 +4,37 @@
 typedef struct {
   gemm_kind kind;
   int64_t n, m, k;
+  bool fp8;
 } product_shape;
 
 /* The products of one training pass, as the operations of layers.c make them. */
-static int products_of_training(const engine_limits *l, product_shape *out) {
+static int products_of_training(const engine_limits *l, bool fp8, product_shape *out) {
   int64_t N = l->B * l->T, layers[][2] = {{3 * l->D, l->D}, {l->D, l->D}, {l->M, l->D}, {l->D, l->M}},
           tail = N % l->chunk;
   int n = 0;
   for (size_t i = 0; i < sizeof layers / sizeof *layers; i++) {
     int64_t to = layers[i][0], from = layers[i][1];
-    out[n++] = (product_shape){GEMM_FORWARD, N, to, from};
-    out[n++] = (product_shape){GEMM_DATA_GRAD, N, from, to};
-    out[n++] = (product_shape){GEMM_WEIGHT_GRAD, to, from, N};
+    for (int narrow = 0; narrow <= (fp8 ? 1 : 0); narrow++) {
+      out[n++] = (product_shape){GEMM_FORWARD, N, to, from, narrow};
+      out[n++] = (product_shape){GEMM_DATA_GRAD, N, from, to, narrow};
+      out[n++] = (product_shape){GEMM_WEIGHT_GRAD, to, from, N, narrow};
+    }
   }
   for (int part = 0; part < (tail != 0 ? 2 : 1); part++) {
     int64_t rows = part == 0 ? l->chunk : tail;
-    out[n++] = (product_shape){GEMM_FORWARD, rows, l->Vp, l->D};
-    out[n++] = (product_shape){GEMM_DATA_GRAD, rows, l->D, l->Vp};
-    out[n++] = (product_shape){GEMM_WEIGHT_GRAD, l->Vp, l->D, rows};
+    out[n++] = (product_shape){GEMM_FORWARD, rows, l->Vp, l->D, false};
+    out[n++] = (product_shape){GEMM_DATA_GRAD, rows, l->D, l->Vp, false};
+    out[n++] = (product_shape){GEMM_WEIGHT_GRAD, l->Vp, l->D, rows, false};
   }
   return n;
 }
 
-static int products_of(const engine_limits *l, product_shape *out) {
-  int n = l->B * l->T > 0 ? products_of_training(l, out) : 0;
+static int products_of(const engine_limits *l, bool fp8, product_shape *out) {
+  int n = l->B * l->T > 0 ? products_of_training(l, fp8, out) : 0;
   if (l->logits > 0) {
-    out[n++] = (product_shape){GEMM_FORWARD, l->logits_chunk, l->Vp, l->D};
+    out[n++] = (product_shape){GEMM_FORWARD, l->logits_chunk, l->Vp, l->D, false};
     if (l->logits % l->logits_chunk != 0) {
-      out[n++] = (product_shape){GEMM_FORWARD, l->logits % l->logits_chunk, l->Vp, l->D};
+      out[n++] = (product_shape){GEMM_FORWARD, l->logits % l->logits_chunk, l->Vp, l->D, false};
     }
   }
   return n;
@@ -39,9 +42,10 @@ static int products_of(const engine_limits *l, product_shape *out) {
 
 static status cuda_tune(engine *base, const engine_limits *l) {
   cuda_engine *e = (cuda_engine *)base;
-  product_shape shapes[24];
-  int n = products_of(l, shapes);
+  product_shape shapes[40];
+  int n = products_of(l, base->fp8, shapes);
   int64_t most = 0, result = 0;
+  TRY(fp8_room_prepare(e, l));
   for (int i = 0; i < n; i++) {
     const product_shape *s = &shapes[i];
     int64_t left = s->n * s->k, right = s->m * s->k;
@@ -64,7 +68,9 @@ static status cuda_tune(engine *base, const engine_limits *l) {
   }
   gemm_allow_timing(e->products, true);
   for (int i = 0; i < n && done == STATUS_OK; i++) {
-    done = product(e, shapes[i].kind, shapes[i].n, shapes[i].m, shapes[i].k, left, right, out, NULL, false);
+    const product_shape *s = &shapes[i];
+    done = s->fp8 ? fp8_product_of(e, s->kind, s->n, s->m, s->k, left, right, out)
+                  : product(e, s->kind, s->n, s->m, s->k, left, right, out, NULL, false);
   }
   gemm_allow_timing(e->products, false);
   cudaDeviceSynchronize();

@@ -27,6 +27,7 @@ struct row_args {
   // The norm that follows.
   const float *scale, *norm_bias;
   float *stats;
+  float *amax; /* of the norm's output; NULL: not wanted */
 };
 
 // Sinusoidal position: element j of position p is sin (even j) or cos (odd j) of p · frequency[j / 2].
@@ -90,6 +91,7 @@ __global__ void __launch_bounds__(THREADS == WARP ? 128 : THREADS,
   int thread = threadIdx.x % THREADS;
   float alpha = HAS_PRODUCT<SOURCE> && a.alpha ? *a.alpha : 1.0f;
   bool layer = norm == NORM_LAYER;
+  float most = 0;
   row_packs<T, VEC, PACKS> ahead;
   // With THREADS = WARP the warps of a block go their own ways; otherwise all threads see the same rows.
   int64_t row = (int64_t)blockIdx.x * ROWS + threadIdx.x / THREADS;
@@ -155,10 +157,12 @@ __global__ void __launch_bounds__(THREADS == WARP ? 128 : THREADS,
       for (int i = 0; i < VEC; i++) {
         o[i] = (v[p][i] - mean) * r * a.scale[column + i];
         if (layer) o[i] += a.norm_bias[column + i];
+        most = fmaxf(most, fabsf(o[i]));
       }
       store_pack<T, VEC>(normed + row * a.D + column, o);
     }
   }
+  if (a.amax) add_amax<T>(a.amax, most);
 }
 
 // Row groups of a block of the norm's backward: where a warp holds a row, eight of them.
@@ -218,11 +222,11 @@ template <typename T, int VEC, int THREADS, int PACKS, bool layer>
 __global__ void __launch_bounds__(THREADS *ROW_GROUPS<THREADS>,
                                   PACKS == 1 ? RESIDENT<THREADS * ROW_GROUPS<THREADS>, 768> : 1)
     norm_backward(int64_t N, int64_t D, const T *x, const float *scale, const float *stats, const T *dy,
-                  const T *dresidual, T *dx, float *partial) {
+                  const T *dresidual, T *dx, float *partial, float *amax) {
   constexpr int GROUPS = ROW_GROUPS<THREADS>;
   __shared__ float shared[THREADS / WARP];
   int thread = threadIdx.x % THREADS, group = threadIdx.x / THREADS;
-  float dscale[PACKS][VEC] = {}, dbias[PACKS][VEC] = {}, s[PACKS][VEC] = {};
+  float most = 0, dscale[PACKS][VEC] = {}, dbias[PACKS][VEC] = {}, s[PACKS][VEC] = {};
 #pragma unroll
   for (int p = 0; p < PACKS; p++) {
     int64_t column = ((int64_t)p * THREADS + thread) * VEC;
@@ -267,10 +271,14 @@ __global__ void __launch_bounds__(THREADS *ROW_GROUPS<THREADS>,
       int64_t column = ((int64_t)p * THREADS + thread) * VEC;
       if (column >= D) continue;
 #pragma unroll
-      for (int i = 0; i < VEC; i++) o[p][i] += r * (g[p][i] - n[p][i] * dot - (layer ? sum : 0.0f));
+      for (int i = 0; i < VEC; i++) {
+        o[p][i] += r * (g[p][i] - n[p][i] * dot - (layer ? sum : 0.0f));
+        most = fmaxf(most, fabsf(o[p][i]));
+      }
       store_pack<T, VEC>(dx + row * D + column, o[p]);
     }
   }
+  if (amax) add_amax<T>(amax, most);
   add_groups<VEC, THREADS, PACKS>(D, dscale, partial + (int64_t)blockIdx.x * D);
   if (layer) add_groups<VEC, THREADS, PACKS>(D, dbias, partial + ((int64_t)gridDim.x + blockIdx.x) * D);
 }
@@ -331,6 +339,7 @@ cudaError_t rows_of(cudaStream_t stream, const row_args &a, int norm, const void
 template <int SOURCE>
 cudaError_t rows_typed(const launch *l, const row_args &a, int norm, const void *x, const void *product, void *y,
                        void *normed) {
+  if (a.amax && clear_amax(l->stream, a.amax) != cudaSuccess) return cudaGetLastError();
   if (l->compute == DTYPE_F32) return rows_of<float, SOURCE>(l->stream, a, norm, x, product, y, normed);
   if (l->compute == DTYPE_BF16) return rows_of<__nv_bfloat16, SOURCE>(l->stream, a, norm, x, product, y, normed);
   return rows_of<__half, SOURCE>(l->stream, a, norm, x, product, y, normed);
@@ -340,6 +349,7 @@ void set_norm(row_args *r, const norm_spec *n) {
   r->scale = (const float *)n->scale;
   r->norm_bias = (const float *)n->bias;
   r->stats = (float *)n->stats;
+  r->amax = n->kind == NORM_NONE ? NULL : (float *)n->y_amax;
 }
 
 template <typename T, int VEC, int THREADS, int PACKS>
@@ -349,7 +359,7 @@ void launch_backward(const launch *l, const norm_backward_args *a, float *partia
   auto kernel = a->norm.kind == NORM_LAYER ? norm_backward<T, VEC, THREADS, PACKS, true>
                                            : norm_backward<T, VEC, THREADS, PACKS, false>;
   kernel<<<NORM_BLOCKS, THREADS * ROW_GROUPS<THREADS>, 0, l->stream>>>(a->N, a->D, x, scale, stats, dy, dresidual,
-                                                                       (T *)a->dx, partial);
+                                                                       (T *)a->dx, partial, (float *)a->dx_amax);
 }
 
 template <typename T>
@@ -413,6 +423,7 @@ cudaError_t launch_residual(const launch *l, const out_forward_args *a, const vo
 }
 
 cudaError_t launch_norm_backward(const launch *l, const norm_backward_args *a, float *partial) {
+  if (a->dx_amax && clear_amax(l->stream, a->dx_amax) != cudaSuccess) return cudaGetLastError();
   if (l->compute == DTYPE_F32) return backward_of<float>(l, a, partial);
   if (l->compute == DTYPE_BF16) return backward_of<__nv_bfloat16>(l, a, partial);
   return backward_of<__half>(l, a, partial);

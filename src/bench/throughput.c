@@ -21,7 +21,7 @@ static const char USAGE[] =
     "  --models LIST     bench models, or paths of configs: tiny,small,124m,350m,1b3,1b5 (= all), 3b, 7b, cpu\n"
     "                    (all on a GPU, cpu elsewhere)\n"
     "  --mode M          train, forward, both (train)\n"
-    "  --precision LIST  fp32,tf32,bf16,fp16 (the config's)\n"
+    "  --precision LIST  fp32,tf32,bf16,fp16,fp8 (the config's)\n"
     "  --micro-batch N   sequences of a rank (the config's)\n"
     "  --seq-len N       tokens of a sequence (the config's)\n"
     "  --accumulate N    micro-batches of a rank in a step (1)\n"

@@ -23,6 +23,7 @@ typedef enum {
   PRECISION_TF32,
   PRECISION_BF16,
   PRECISION_FP16,
+  PRECISION_FP8, /* as bf16 on a GPU, fp32 on the CPU, but for the products of the inner blocks */
   PRECISION_FP64 /* parity tests only, not an INI value */
 } config_precision;
 typedef enum { RECOMPUTE_NONE, RECOMPUTE_CHEAP, RECOMPUTE_BLOCK } config_recompute;

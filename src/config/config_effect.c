@@ -95,6 +95,8 @@ static const char *loss_scale_no_effect(const config *c, const config_key *k) {
       return "train.precision is auto, which is bf16 or fp32";
     case PRECISION_BF16:
       return "train.precision is bf16";
+    case PRECISION_FP8:
+      return "train.precision is fp8, whose scales are the tensors' own";
     case PRECISION_TF32:
       return "train.precision is tf32";
     default:

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "config/config_keys.h"
+#include "engine/fp8.h"
 
 /* Fields that were set without text (a parity case's attributes) have met no range yet. */
 static status check_model_ranges(const config_model *m) {
@@ -210,6 +211,30 @@ static status check_loss_scale(const config *c) {
   return STATUS_OK;
 }
 
+/* What products in 8 bits ask of the shapes; the first and the last block are not among them. */
+static status check_fp8(const config *c) {
+  if (c->train.precision != PRECISION_FP8) {
+    return STATUS_OK;
+  }
+  if (c->model.n_layers < FP8_LEAST_BLOCKS) {
+    USER_ERROR(
+        "train.precision = fp8 leaves the first and the last block as they are, and model.n_layers = %lld leaves no "
+        "other; use bf16 or auto, or more blocks",
+        (long long)c->model.n_layers);
+  }
+  const struct {
+    const char *name;
+    int64_t value;
+  } sizes[] = {{"model.d_model", c->model.d_model}, {"model.d_mlp", c->model.d_mlp}, {"data.seq_len", c->data.seq_len}};
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+    if (sizes[i].value % FP8_MULTIPLE != 0) {
+      USER_ERROR("train.precision = fp8 needs multiples of %d, but %s is %lld; change it, or use bf16 or auto",
+                 FP8_MULTIPLE, sizes[i].name, (long long)sizes[i].value);
+    }
+  }
+  return STATUS_OK;
+}
+
 static status check_checkpoints(const config *c) {
   long long interval = c->checkpoint.interval;
   long long every = c->checkpoint.keep_every;
@@ -245,6 +270,7 @@ static status resolve_values(config *c) {
   TRY(check_batch(c));
   TRY(resolve_schedule(c));
   TRY(check_loss_scale(c));
+  TRY(check_fp8(c));
   TRY(check_checkpoints(c));
   return STATUS_OK;
 }

@@ -11,6 +11,10 @@
  * pointer of a vector means that the tensor does not learn. Nothing is allocated inside an operation but from the engine's scratch, whose size
  * engine_ops.scratch_bytes told before; the same inputs give the same bits, whatever the rank.
  *
+ * `…_amax`, s (1): the largest magnitude in the array beside it. As an output it is written when not NULL. As an input it has a product's operands rounded
+ * to 8 bits (engine/fp8.h, [6]); NULL: the product is made in the compute type. A gradient's counts only where the other input has one. All
+ * dimensions of such products are multiples of FP8_MULTIPLE, and the engine has `fp8`.
+ *
  * Operations are issued to STREAM_MAIN and may not have finished when they return (on the CPU they have). Formulas: the numbers in brackets
  * are sections of docs/model.md.
  */
@@ -79,6 +83,7 @@ typedef struct {
   const void *scale; /* s (D) */
   const void *bias;  /* s (D), layer only */
   void *y;           /* c (N, D) */
+  void *y_amax;
   void *stats;       /* s (N) 1/rms; layer: s (2, N) mean, then 1/deviation */
 } norm_spec;
 
@@ -129,6 +134,7 @@ typedef struct {
   const void *dy;        /* c (N, D) gradient at the norm's output */
   const void *dresidual; /* c (N, D) gradient that reaches x beside the norm; NULL: none */
   void *dx;              /* c (N, D) out; may be dresidual */
+  void *dx_amax;
   void *dscale, *dbias;  /* s (D); dbias NULL for rms */
 } norm_backward_args;
 
@@ -136,6 +142,7 @@ typedef struct {
 typedef struct {
   int64_t B, T, D, H;
   const void *x;      /* c (N, D) */
+  const void *x_amax;
   const void *weight; /* c (3·D, D): q, k, v */
   bool rope;
   const int32_t *past; /* int32 (B) or NULL */
@@ -144,7 +151,7 @@ typedef struct {
 
 typedef struct {
   int64_t B, T, D, H;
-  const void *x;
+  const void *x, *x_amax;
   const void *weight;
   bool rope;
   void *dqkv;    /* c (N, 3, H, h); rotated back in place */
@@ -159,6 +166,7 @@ typedef struct {
   dropout_spec dropout; /* on probabilities */
   const void *qkv;      /* c (N, 3, H, h) */
   void *out;            /* c (N, H·h) */
+  void *out_amax;
   void *lse;            /* s (B, H, T): log of the sum of exponentials of the scores */
 } attention_forward_args;
 
@@ -185,6 +193,7 @@ typedef struct {
 typedef struct {
   int64_t B, T, D, K;
   const void *in;       /* c (N, K) */
+  const void *in_amax;
   const void *weight;   /* c (D, K) */
   const void *bias;     /* s (D) or NULL */
   const void *alpha;    /* s (1) or NULL for 1 */
@@ -197,9 +206,10 @@ typedef struct {
 /* Gradient of the projection; the gradient of the residual is dy itself. */
 typedef struct {
   int64_t B, T, D, K;
-  const void *in, *weight;
+  const void *in, *in_amax, *weight;
   dropout_spec dropout;
   const void *dy; /* c (N, D) */
+  const void *dy_amax;
   void *din;      /* c (N, K) out */
   void *dweight;  /* s (D, K) out */
   void *dbias;    /* s (D) out, or NULL */
@@ -209,19 +219,23 @@ typedef struct {
 typedef struct {
   int64_t N, D, M;
   const void *x;      /* c (N, D) */
+  const void *x_amax;
   const void *weight; /* c (M, D) */
   const void *bias;   /* s (M) */
   act_spec act;
   void *z; /* c (N, M) out; NULL: not kept */
   void *a; /* c (N, M) out */
+  void *a_amax;
 } up_forward_args;
 
 /* Backward of y = … + alpha · dropout(act(x W1ᵀ + b1) W2ᵀ + b2), both products and the activation, from the kept z. */
 typedef struct {
   int64_t B, T, D, M;
   const void *x;  /* c (N, D) input of fc1 */
+  const void *x_amax;
   const void *z;  /* c (N, M) */
   const void *a;  /* c (N, M), or NULL: computed again from z into `scratch_a` */
+  const void *a_amax;
   void *scratch_a; /* c (N, M); unused when a is given */
   void *scratch_z; /* c (N, M): becomes the gradient at z */
   const void *w1, *w2;  /* c (M, D), c (D, M) */
@@ -231,6 +245,7 @@ typedef struct {
   act_spec act;
   dropout_spec dropout; /* on (N, D) */
   const void *dy;       /* c (N, D) */
+  const void *dy_amax;
   void *dx;             /* c (N, D) out */
   void *dw1, *db1, *dw2, *db2; /* s */
   void *dalpha;                /* s (1), NULL when alpha is NULL */
@@ -424,6 +439,7 @@ struct engine {
   dtype compute, state;
   uint64_t seed;         /* of dropout */
   int64_t chunk_logits;  /* logits of a chunk of the loss: enough for an efficient product, a small part of a step's memory; part of what identifies a run */
+  bool fp8;              /* operations may be given `…_amax`: set before `prepare`, which then has scratch for it */
   bool unordered;        /* sums may be made in any order where that is faster, so that runs differ: a measurement of what the fixed order costs */
   bool host_memory;      /* engine memory is the host's: MPI and file code may read it */
   char description[160]; /* for people: "CPU fp32, x86-64-v3, OpenBLAS 0.3.21 Zen, 1 thread" */

@@ -1,6 +1,8 @@
 #include "engine/select.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #ifdef PSANN_CUDA
 #include "cuda_engine.h"
@@ -68,7 +70,7 @@ status engine_resolve(config_device *device, config_precision *precision) {
   if (*precision == PRECISION_AUTO) {
     *precision = *device == DEVICE_CUDA ? PRECISION_BF16 : PRECISION_FP32;
   }
-  if (*device == DEVICE_CPU && *precision != PRECISION_FP32 && *precision != PRECISION_FP64) {
+  if (*device == DEVICE_CPU && *precision != PRECISION_FP32 && *precision != PRECISION_FP8 && *precision != PRECISION_FP64) {
     USER_ERROR("train.precision = %s, but the CPU engine computes fp32; use fp32 or auto, or run.device = cuda", config_precision_name(*precision));
   }
   if (*device == DEVICE_CUDA && *precision == PRECISION_FP64) {
@@ -77,17 +79,29 @@ status engine_resolve(config_device *device, config_precision *precision) {
   return STATUS_OK;
 }
 
-status engine_create(config_device device, config_precision precision, int gpu, int threads, uint64_t seed, engine **out) {
+static status create(config_device device, config_precision precision, int gpu, int threads, uint64_t seed, engine **out) {
+  bool narrow = precision == PRECISION_BF16 || precision == PRECISION_FP8;
 #ifdef PSANN_CUDA
   if (device == DEVICE_CUDA) {
     const cuda_engine_spec spec = {.device = gpu,
-                                   .compute = precision == PRECISION_BF16 ? DTYPE_BF16 : precision == PRECISION_FP16 ? DTYPE_F16 : DTYPE_F32,
+                                   .compute = narrow ? DTYPE_BF16 : precision == PRECISION_FP16 ? DTYPE_F16 : DTYPE_F32,
                                    .tf32 = precision == PRECISION_TF32,
                                    .seed = seed};
     return engine_cuda_create(&spec, out);
   }
 #endif
-  (void)gpu;
+  (void)gpu, (void)narrow;
   REQUIRE(device == DEVICE_CPU, "device %d has no engine in this build", (int)device);
   return engine_cpu_create(precision == PRECISION_FP64 ? DTYPE_F64 : DTYPE_F32, threads, seed, out);
+}
+
+status engine_create(config_device device, config_precision precision, int gpu, int threads, uint64_t seed, engine **out) {
+  TRY(create(device, precision, gpu, threads, seed, out));
+  if (precision == PRECISION_FP8) {
+    engine *e = *out;
+    size_t length = strlen(e->description);
+    e->fp8 = true;
+    snprintf(e->description + length, sizeof e->description - length, ", inner products in fp8");
+  }
+  return STATUS_OK;
 }

@@ -44,6 +44,11 @@ status plan_keep(buffer_plan *p, config_recompute until, const char *what, dtype
                                               : plan_share(p, what, type, elements, out);
 }
 
+status plan_amax(buffer_plan *p, const char *what, void **out) {
+  *out = NULL;
+  return p->fp8 ? plan_take(p, what, p->state, 1, out) : STATUS_OK;
+}
+
 void plan_release(buffer_plan *p) {
   for (size_t i = 0; i < p->n; i++) {
     if (p->e != NULL && p->buffers[i].at != NULL) {

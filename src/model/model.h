@@ -102,6 +102,7 @@ typedef struct {
   config_recompute recompute;
   double label_smoothing;
   bool training; /* false: forward only, far fewer buffers */
+  bool fp8;      /* products of the inner blocks in 8 bits while training; for an engine with `fp8` */
 } run_spec;
 
 /* Buffers of a pass of fixed shape. */

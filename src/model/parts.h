@@ -30,6 +30,7 @@ typedef struct {
   int64_t rows; /* N */
   bool training;
   config_recompute recompute;
+  bool fp8;                      /* the block's products may be in 8 bits */
   int64_t cached_rows, capacity; /* generation: rows of the batch and positions of the cache; 0: none */
   size_t bytes;
   plan_buffer *buffers;
@@ -45,6 +46,9 @@ status plan_share(buffer_plan *p, const char *what, dtype type, int64_t elements
 /* What a block needs again in its backward: a buffer of its own when training and when no heavier recomputation than
  * `until` is on, otherwise shared. */
 status plan_keep(buffer_plan *p, config_recompute until, const char *what, dtype type, int64_t elements, void **out);
+
+/* Room for the largest magnitude of an operand, of its own; *out is NULL where products are in the compute type. */
+status plan_amax(buffer_plan *p, const char *what, void **out);
 
 void plan_release(buffer_plan *p);
 
@@ -62,6 +66,7 @@ typedef struct {
   const int32_t *past; /* in engine memory; NULL: 0 */
   /* Backward: c (N, D) gradient of the residual stream, c (N, D), c (N, max(3·D, M)). */
   void *dx, *dn, *wide;
+  void *dx_amax; /* NULL: no block's products are in 8 bits */
 } pass;
 
 typedef struct {
@@ -97,6 +102,11 @@ static inline dropout_spec dropout_at(const block_call *c, double p, dropout_sit
   return (dropout_spec){.p = c->p->training ? p : 0.0, .site = (uint32_t)(c->block * SITES + (int)site)};
 }
 
+/* The largest magnitude that has an operation make its product in 8 bits, which only training does; NULL otherwise. */
+static inline void *for_products(const block_call *c, void *amax) {
+  return c->p->training ? amax : NULL;
+}
+
 /* Whether the block's forward is being run again, or was run to keep what its backward needs. */
 static inline bool keeps(const block_call *c) {
   return c->p->training && (c->p->recompute != RECOMPUTE_BLOCK || c->y == NULL);
@@ -112,7 +122,7 @@ typedef struct {
 typedef struct {
   norm_kind kind;
   const tensor *scale, *bias;
-  void *y, *stats;
+  void *y, *y_amax, *stats;
 } norm_part;
 
 status norm_tensors(tensor_table *t, const norm_names *names, int64_t D, bool trainable);
@@ -142,7 +152,7 @@ act_grads act_gradients(const block_call *c, const act_part *a);
 typedef struct {
   norm_part norm;
   const tensor *q, *o;
-  void *qkv, *context, *lse;
+  void *qkv, *context, *context_amax, *lse;
   void *keys, *values; /* c (rows, H, capacity, h) */
 } attention_part;
 
@@ -166,7 +176,7 @@ typedef struct {
   norm_part norm;
   act_part act;
   const tensor *w1, *b1, *w2, *b2, *alpha;
-  void *z, *a;
+  void *z, *a, *a_amax;
 } mlp_part;
 
 status mlp_tensors(tensor_table *t, const config_model *c, const mlp_names *names);

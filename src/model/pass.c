@@ -32,6 +32,8 @@ static status take_backward(pass_buffers *b, int64_t stream) {
   const config_model *c = &b->p.m->config;
   int64_t widest = 3 * c->d_model > c->d_mlp ? 3 * c->d_model : c->d_mlp;
   TRY(plan_take(&b->plan, "gradient of the stream", b->plan.compute, stream, &b->p.dx));
+  b->plan.fp8 = b->inner_fp8;
+  TRY(plan_amax(&b->plan, "gradient of the stream.amax", &b->p.dx_amax));
   TRY(plan_take(&b->plan, "gradient at a norm", b->plan.compute, stream, &b->p.dn));
   return plan_take(&b->plan, "gradient inside a block", b->plan.compute, b->plan.rows * widest, &b->p.wide);
 }
@@ -45,15 +47,18 @@ static status fill(pass_buffers *b) {
   for (int i = 0; i < (int)L; i++) {
     char prefix[40];
     snprintf(prefix, sizeof(prefix), "blocks.%d.", i);
+    b->plan.fp8 = b->inner_fp8 && i > 0 && i < (int)L - 1;
     TRY(m->base->bind(state_of(b, i), &b->plan, m, &m->units[i + 1], prefix, i));
   }
+  b->plan.fp8 = false;
   TRY(norm_bind(&b->final, &b->plan, &m->units[L + 1], "", &m->base->final_norm, m->config.d_model, "final.norm"));
   return b->plan.training ? take_backward(b, stream) : STATUS_OK;
 }
 
 status pass_create(pass_buffers *b, const model *m, const buffer_plan *plan) {
   *b = (pass_buffers){.p = {.m = m, .e = plan->e, .training = plan->training, .recompute = plan->recompute},
-                      .plan = *plan};
+                      .plan = *plan,
+                      .inner_fp8 = plan->fp8 && plan->training};
   status result = fill(b);
   if (result != STATUS_OK) {
     pass_free(b);

@@ -11,6 +11,7 @@ typedef struct {
   char *states; /* (L, base->state_bytes) */
   void **x;     /* (L + 1) residual stream before each block and at the end; all the same when not training */
   norm_part final;
+  bool inner_fp8; /* inner blocks' products in 8 bits: the first block and the last, where rounding hurts most, never */
 } pass_buffers;
 
 /* `plan` says for which engine (or NULL: only count), rows and purpose. On failure everything is released. */

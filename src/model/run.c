@@ -17,7 +17,8 @@ static buffer_plan plan_of(engine *e, dtype compute, dtype state, const run_spec
                        .state = state,
                        .rows = spec->B * spec->T,
                        .training = spec->training,
-                       .recompute = spec->recompute};
+                       .recompute = spec->recompute,
+                       .fp8 = spec->fp8};
 }
 
 status model_run_create(const model *m, engine *e, const run_spec *spec, model_run **out) {

@@ -25,7 +25,8 @@ static run_spec spec_of(const training *t, int64_t micro_batch, config_recompute
                     .T = t->c->data.seq_len,
                     .recompute = recompute,
                     .label_smoothing = t->c->train.label_smoothing,
-                    .training = true};
+                    .training = true,
+                    .fp8 = t->e->fp8};
 }
 
 /* How the weight store is shared. */

@@ -135,7 +135,8 @@ static run_spec training_spec(const training *t) {
                     .T = t->c->data.seq_len,
                     .recompute = t->c->train.recompute,
                     .label_smoothing = t->c->train.label_smoothing,
-                    .training = true};
+                    .training = true,
+                    .fp8 = t->e->fp8};
 }
 
 static size_t batch_bytes(const training *t) {

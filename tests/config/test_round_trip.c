@@ -102,10 +102,14 @@ static void make_sound(config *c) {
   config_model *m = &c->model;
   int64_t heads = 1 + random_to(16);
   set(c, "model", "n_heads", heads);
-  set(c, "model", "n_layers", 1 + random_to(12));
-  set(c, "model", "d_model", heads * 2 * (1 + random_to(40)));
-  int64_t length = 1 + random_to(500);
+  set(c, "model", "n_layers", (c->train.precision == PRECISION_FP8 ? 3 : 1) + random_to(12));
+  bool fp8 = c->train.precision == PRECISION_FP8;
+  set(c, "model", "d_model", heads * (fp8 ? 16 : 2) * (1 + random_to(40)));
+  int64_t length = (fp8 ? 16 : 1) * (1 + random_to(500));
   int64_t micro = 1 + random_to(30);
+  if (fp8 && c->model.d_mlp > 0) {
+    set(c, "model", "d_mlp", 16 * (1 + random_to(500)));
+  }
   set(c, "data", "seq_len", length);
   if (random_to(2)) {
     set(c, "train", "micro_batch", micro);

@@ -18,7 +18,7 @@
 #include "../engine/operations.h"
 #include "engine/select.h"
 
-enum { SEED = 12345, MOST_OPERATIONS = 32, PRECISIONS = 4, SKIPPED = 77 };
+enum { SEED = 12345, MOST_OPERATIONS = 32, PRECISIONS = 5, SKIPPED = 77 };
 
 static const struct {
   const operation *op;
@@ -53,6 +53,11 @@ static const struct {
     {&op_norm_forward, {.B = 1, .T = 2300, .D = 2048, .norm = NORM_LAYER}},
     {&op_norm_forward, {.B = 1, .T = 301, .D = 5120, .norm = NORM_RMS}},
 
+    {&op_norm_forward, {.B = 1, .T = 33, .D = 784, .norm = NORM_LAYER, .fp8 = true}},
+    {&op_norm_forward, {.B = 3, .T = 1111, .D = 48, .norm = NORM_RMS, .fp8 = true}},
+
+    {&op_norm_backward, {.B = 1, .T = 33, .D = 784, .norm = NORM_LAYER, .in_place = true, .fp8 = true}},
+    {&op_norm_backward, {.B = 2, .T = 1751, .D = 48, .norm = NORM_RMS, .keep = true, .fp8 = true}},
     {&op_norm_backward, {.B = 1, .T = 1, .D = 8, .norm = NORM_RMS}},
     {&op_norm_backward, {.B = 1, .T = 7, .D = 24, .norm = NORM_LAYER, .keep = true}},
     {&op_norm_backward, {.B = 3, .T = 11, .D = 257, .norm = NORM_RMS, .in_place = true}},
@@ -74,6 +79,14 @@ static const struct {
     {&op_qkv_forward, {.B = 3, .T = 11, .D = 768, .H = 12, .rope = true, .past = true}},
     {&op_qkv_forward, {.B = 1, .T = 7, .D = 1024, .H = 512, .rope = true}}, /* heads of one pair */
 
+    {&op_qkv_forward, {.B = 1, .T = 16, .D = 16, .H = 2, .rope = true, .fp8 = true}},
+    {&op_qkv_forward, {.B = 3, .T = 48, .D = 208, .H = 13, .fp8 = true}},
+    {&op_qkv_forward, {.B = 2, .T = 208, .D = 768, .H = 12, .rope = true, .fp8 = true}},
+
+    {&op_qkv_backward, {.B = 1, .T = 16, .D = 16, .H = 2, .rope = true, .fp8 = true}},
+    {&op_qkv_backward, {.B = 3, .T = 48, .D = 208, .H = 13, .fp8 = true}},
+    {&op_qkv_backward, {.B = 3, .T = 48, .D = 144, .H = 9, .rope = true, .fp8 = true}},
+    {&op_qkv_backward, {.B = 2, .T = 208, .D = 768, .H = 12, .rope = true, .fp8 = true}},
     {&op_qkv_backward, {.B = 1, .T = 1, .D = 8, .H = 8}},
     {&op_qkv_backward, {.B = 1, .T = 7, .D = 24, .H = 2, .rope = true}},
     {&op_qkv_backward, {.B = 3, .T = 11, .D = 18, .H = 3, .rope = true}},
@@ -92,6 +105,9 @@ static const struct {
     {&op_attention_forward, {.B = 1, .T = 130, .D = 130, .H = 2, .alibi = true, .dropout = 0.2}},
     {&op_attention_forward, {.B = 1, .T = 300, .D = 500, .H = 5, .alibi = true}},
     {&op_attention_forward, {.B = 2, .T = 129, .D = 128, .H = 2, .dropout = 0.5}},
+
+    {&op_attention_forward, {.B = 2, .T = 144, .D = 128, .H = 2, .fp8 = true}},
+    {&op_attention_forward, {.B = 2, .T = 48, .D = 48, .H = 3, .alibi = true, .fp8 = true}},
 
     {&op_attention_backward, {.B = 1, .T = 1, .D = 24, .H = 3}},
     {&op_attention_backward, {.B = 2, .T = 7, .D = 72, .H = 3}},
@@ -133,6 +149,13 @@ static const struct {
     {&op_out_forward,
      {.B = 3, .T = 5, .D = 26, .M = 24, .dropout = 0.4}}, /* a row's mask starts inside a block of four */
 
+    {&op_out_forward, {.B = 1, .T = 16, .D = 16, .M = 16, .fp8 = true}},
+    {&op_out_forward, {.B = 3, .T = 48, .D = 208, .M = 336, .norm = NORM_RMS, .bias = true, .dropout = 0.3, .fp8 = true}},
+    {&op_out_forward, {.B = 2, .T = 208, .D = 768, .M = 3072, .norm = NORM_LAYER, .bias = true, .alpha = true, .in_place = true, .fp8 = true}},
+
+    {&op_out_backward, {.B = 1, .T = 16, .D = 16, .M = 16, .fp8 = true}},
+    {&op_out_backward, {.B = 3, .T = 48, .D = 208, .M = 336, .bias = true, .dropout = 0.3, .fp8 = true}},
+    {&op_out_backward, {.B = 2, .T = 208, .D = 768, .M = 3072, .bias = true, .fp8 = true}},
     {&op_out_backward, {.B = 1, .T = 1, .D = 8, .M = 8, .bias = true}},
     {&op_out_backward, {.B = 1, .T = 7, .D = 24, .M = 96, .bias = true}},
     {&op_out_backward, {.B = 3, .T = 11, .D = 257, .M = 33, .bias = true, .dropout = 0.3}},
@@ -150,6 +173,14 @@ static const struct {
     {&op_up_forward, {.B = 1, .T = 33, .D = 96, .M = 3072, .keep = true, .bounds = true}},
     {&op_up_forward, {.B = 1, .T = 7, .D = 2048, .M = 264, .act = ACT_GELU, .keep = true}},
 
+    {&op_up_forward, {.B = 1, .T = 16, .D = 16, .M = 16, .keep = true, .fp8 = true}},
+    {&op_up_forward, {.B = 3, .T = 48, .D = 208, .M = 336, .act = ACT_GELU, .bias = true, .fp8 = true}},
+    {&op_up_forward, {.B = 2, .T = 208, .D = 768, .M = 3072, .bias = true, .bounds = true, .keep = true, .fp8 = true}},
+
+    {&op_mlp_backward, {.B = 1, .T = 16, .D = 32, .M = 64, .alpha = true, .fp8 = true}},
+    {&op_mlp_backward, {.B = 3, .T = 48, .D = 208, .M = 336, .bias = true, .alpha = true, .dropout = 0.3, .keep = true, .fp8 = true}},
+    {&op_mlp_backward, {.B = 2, .T = 208, .D = 768, .M = 3072, .decay = ACT_DECAY_RELU, .bias = true, .alpha = true, .fp8 = true}},
+    {&op_mlp_backward, {.B = 2, .T = 80, .D = 144, .M = 272, .act = ACT_GELU, .bias = true, .fp8 = true}},
     {&op_mlp_backward, {.B = 1, .T = 1, .D = 8, .M = 8, .alpha = true}},
     {&op_mlp_backward, {.B = 1, .T = 7, .D = 24, .M = 21, .bias = true, .alpha = true, .keep = true}},
     {&op_mlp_backward,
@@ -236,7 +267,8 @@ typedef struct {
 static precision_run precisions[PRECISIONS] = {{.spec = &precision_fp32, .config = PRECISION_FP32},
                                                {.spec = &precision_tf32, .config = PRECISION_TF32},
                                                {.spec = &precision_bf16, .config = PRECISION_BF16},
-                                               {.spec = &precision_fp16, .config = PRECISION_FP16}};
+                                               {.spec = &precision_fp16, .config = PRECISION_FP16},
+                                               {.spec = &precision_fp8, .config = PRECISION_FP8}};
 static struct {
   config_device device;
   const char *only, *precision;
@@ -276,6 +308,7 @@ static bool check_case(const operation *op, const op_case *c, const precision_ru
   engine_limits limits = op_limits(c);
   engine *exact, *e;
   OK(engine_cpu_create(DTYPE_F64, reference_threads(), SEED, &exact));
+  exact->fp8 = c->fp8;
   OK(exact->ops->prepare(exact, &limits));
   OK(engine_create(options.device, p->config, 0, 1, SEED, &e));
   status prepared = e->ops->prepare(e, &limits);
@@ -314,12 +347,13 @@ static void test_operation(void **state) {
   int number = *(const int *)*state, bad = 0;
   for (int k = 0; k < PRECISIONS; k++) {
     precision_run *p = &precisions[k];
-    if ((options.device == DEVICE_CPU && p->config != PRECISION_FP32) ||
+    if ((options.device == DEVICE_CPU && p->config != PRECISION_FP32 && p->config != PRECISION_FP8) ||
         (options.precision && strcmp(options.precision, p->spec->name) != 0)) {
       continue;
     }
     for (uint32_t i = 0; i < CASES; i++) {
-      if (cases[i].op == operations[number] && wanted(&cases[i].c)) {
+      if (cases[i].op == operations[number] && wanted(&cases[i].c) &&
+          cases[i].c.fp8 == (p->config == PRECISION_FP8)) {
         double worst;
         restart_random(i + 1);
         bad += !check_case(cases[i].op, &cases[i].c, p, &worst);

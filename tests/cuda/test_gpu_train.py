@@ -17,7 +17,8 @@ SKIPPED = 77  # meson's code for a test that can't run here
 
 
 # Precision and dropout: with dropout attention is our own, without it cuDNN's in 16 bits.
-SETTINGS = (("fp32", 0.1), ("bf16", 0.1), ("bf16", 0.0), ("fp16", 0.0))
+SETTINGS = (("fp32", 0.1), ("bf16", 0.1), ("bf16", 0.0), ("fp16", 0.0), ("fp8", 0.1), ("fp8", 0.0))
+FP8 = {"model": {"n_layers": 4, "d_mlp": 144}, "data": {"seq_len": 32}, "train": {"batch_tokens": 32 * 16}}  # what fp8 asks for
 STEPS = 24
 
 
@@ -27,6 +28,8 @@ class Gpu(TrainCase):
     def train_gpu(self, run, *overrides, precision="bf16", ranks=1, code=0, **sections):
         """A run of the small model on GPUs; sections as for config(). All runs share a table of plans."""
         sections["model"] = dict(self.model, **sections.get("model", {}))
+        if precision == "fp8":
+            sections = {name: dict(sections.get(name, {}), **FP8.get(name, {})) for name in (*sections, *FP8)}
         config = self.config(run, name=run.name + ".ini", **sections)
         return self.run_train(config, "run.device=cuda", "run.seed=7", f"gemm.plans={self.root / 'plans.txt'}", f"train.precision={precision}", *overrides, ranks=ranks,
                               code=code, timeout=120)
@@ -68,7 +71,7 @@ class Gpu(TrainCase):
                 self.assert_repeats(precision, dropout, f"nccl_{ranks}", "parallel.transport=nccl", ranks=ranks)
 
     def test_strategies_on_one_gpu_give_the_same_bits(self):
-        for precision, dropout in (("fp32", 0.1), ("bf16", 0.0)):
+        for precision, dropout in (("fp32", 0.1), ("bf16", 0.0), ("fp8", 0.0)):
             for strategy, ranks in (("shard_optimizer", 2), ("shard_grad", 4), ("full_shard", 2), ("full_shard", 8), ("hybrid", 4)):
                 shards = ("parallel.shard_ranks=2",) if strategy == "hybrid" else ()
                 self.assert_repeats(precision, dropout, f"{strategy}_{ranks}", "parallel.transport=mpi", f"parallel.strategy={strategy}", *shards, ranks=ranks)
@@ -143,6 +146,15 @@ class Gpu(TrainCase):
             for a, b in list(zip(self.losses(cpu), self.losses(gpu)))[:10]:
                 self.assertTrue(math.isfinite(b))
                 self.assertLess(abs(a - b) / a, tolerance, precision)
+
+    def test_fp8_agrees_with_its_twin_on_the_cpu(self):
+        cpu = self.folder / "cpu"
+        keys = dict(FP8, model=dict(self.model, **FP8["model"], dropout=0.1))
+        self.run_train(self.config(cpu, name="cpu.ini", **keys), "run.device=cpu", "run.seed=7", "train.precision=fp8")
+        gpu = self.first_run("fp8", 0.1)
+        for a, b in list(zip(self.losses(cpu), self.losses(gpu)))[:10]:
+            self.assertTrue(math.isfinite(b))
+            self.assertLess(abs(a - b) / a, 2e-2)
 
     def test_fp16_finds_its_loss_scale(self):
         """From 2^40, where every gradient overflows, down to what fits, then up again: the same on any number of ranks and across a stop."""

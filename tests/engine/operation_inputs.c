@@ -19,6 +19,23 @@ dropout_spec op_dropout(const op_case *c) {
   return (dropout_spec){.p = c->dropout, .site = 7};
 }
 
+void *op_amax(trial *t, const op_case *c, const char *name, const char *of, int64_t n) {
+  bool fresh;
+  if (!c->fp8) {
+    return NULL;
+  }
+  const double *x = numbers(t, of, n, &fresh);
+  double *amax = numbers(t, name, 1, &fresh);
+  for (int64_t i = 0; i < n && fresh; i++) {
+    *amax = fmax(*amax, fabs(x[i]));
+  }
+  return put(t, KIND_S, amax, 1);
+}
+
+void *op_amax_result(trial *t, const op_case *c, const char *name, rounding r) {
+  return c->fp8 ? result(t, KIND_S, name, 1, r) : NULL;
+}
+
 norm_spec op_norm(trial *t, const op_case *c, int64_t N, int stored) {
   norm_spec n = {.kind = c->norm};
   if (c->norm == NORM_NONE) {
@@ -26,7 +43,9 @@ norm_spec op_norm(trial *t, const op_case *c, int64_t N, int stored) {
   }
   n.scale = given(t, KIND_S, "norm scale", c->D, 1);
   n.bias = c->norm == NORM_LAYER ? given(t, KIND_S, "norm bias", c->D, 1) : NULL;
-  n.y = result(t, KIND_C, "norm.y", N * c->D, (rounding){.stored = stored + 1, .terms = c->D, .product = stored > 1});
+  rounding y = {.stored = stored + 1, .terms = c->D, .product = stored > 1};
+  n.y = result(t, KIND_C, "norm.y", N * c->D, y);
+  n.y_amax = op_amax_result(t, c, "norm.y_amax", y);
   n.stats = result(t, KIND_S, "norm.stats", c->norm == NORM_LAYER ? 2 * N : N,
                    (rounding){.stored = stored, .terms = c->D, .product = stored > 1});
   return n;

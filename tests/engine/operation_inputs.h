@@ -12,6 +12,11 @@ void *op_past(trial *t, const op_case *c, int64_t most);
 
 dropout_spec op_dropout(const op_case *c);
 
+/* The largest magnitude of an input, or room for that of a result that was rounded `stored` times; NULL where the case
+ * is not in 8 bits. */
+void *op_amax(trial *t, const op_case *c, const char *name, const char *of, int64_t n);
+void *op_amax_result(trial *t, const op_case *c, const char *name, rounding r);
+
 /* The norm at the end of an operation on N rows, whose input was rounded `stored` times. */
 norm_spec op_norm(trial *t, const op_case *c, int64_t N, int stored);
 

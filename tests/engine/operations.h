@@ -23,6 +23,7 @@ typedef struct {
   bool keep;               /* z or c is kept; the backward is given a */
   bool in_place;           /* the result lies on its input, where engine.h allows it */
   bool frozen;             /* gradients that may be NULL are */
+  bool fp8;                /* products in 8 bits; all sizes in multiples of 16 */
   bool beside;             /* other streams' work is to find room */
   double first, grad_clip; /* AdamW: first element; finish_norm: clipping */
   bool infinite;           /* finish_norm: a gradient that is not finite */

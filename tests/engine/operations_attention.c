@@ -8,7 +8,9 @@ static attention_forward_args attention_of(trial *t, const op_case *c, bool comp
       .B = c->B, .T = c->T, .H = c->H, .h = c->D / c->H, .alibi = c->alibi, .dropout = op_dropout(c)};
   a.qkv = given(t, KIND_C, "qkv", N * 3 * c->D, 1);
   if (compared) {
-    a.out = result(t, KIND_C, "out", N * c->D, (rounding){.stored = 1, .fed = 1, .terms = 16 * c->T});
+    rounding r = {.stored = 1, .fed = 1, .terms = 16 * c->T};
+    a.out = result(t, KIND_C, "out", N * c->D, r);
+    a.out_amax = op_amax_result(t, c, "out_amax", r);
     a.lse = result(t, KIND_S, "lse", N * c->H, (rounding){.terms = 16 * (a.h + c->T), .scale = 1});
   } else {
     a.out = scratch(t, KIND_C, N * c->D);

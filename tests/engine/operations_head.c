@@ -88,7 +88,7 @@ static status run_head_eval(trial *t, const op_case *c) {
     *slack = undecided(c, logits, labels, fmax(fmax(p->storage, p->product), 0x1p-20));
   }
   a.labels = put(t, KIND_I32, labels, N);
-  a.sums = result(t, KIND_F64, "sums", 3, (rounding){0});
+  a.sums = result(t, KIND_F64, "sums", 3, (rounding){.product = true});
   TRY(t->e->ops->head_eval(t->e, &a));
   stretch(t, a.sums, "sum of -log p", 0, 1, (rounding){.stored = 1, .terms = D, .scale = (double)N, .product = true});
   stretch(t, a.sums, "rows counted", 1, 1, (rounding){.exact = true});

@@ -13,6 +13,7 @@ static up_forward_args up_of(trial *t, const op_case *c, bool far) {
   int64_t N = c->B * c->T;
   up_forward_args a = {.N = N, .D = c->D, .M = c->M};
   a.x = given(t, KIND_C, "x", N * c->D, 1);
+  a.x_amax = op_amax(t, c, "x_amax", "x", N * c->D);
   a.weight = given(t, KIND_C, "w1", c->M * c->D, 1 / sqrt((double)c->D));
   bool fresh;
   double *bias = numbers(t, "b1", c->M, &fresh);
@@ -30,7 +31,9 @@ static status run_up_forward(trial *t, const op_case *c) {
   rounding z = {.stored = 1, .terms = c->D, .product = true};
   up_forward_args a = up_of(t, c, false);
   a.z = !c->keep ? NULL : c->bias ? scratch(t, KIND_C, n) : result(t, KIND_C, "z", n, z);
-  a.a = result(t, KIND_C, "a", n, (rounding){.stored = 3, .terms = 9 * c->D, .product = true});
+  rounding r = {.stored = 3, .terms = 9 * c->D, .product = true};
+  a.a = result(t, KIND_C, "a", n, r);
+  a.a_amax = op_amax_result(t, c, "a_amax", r);
   return t->e->ops->up_forward(t->e, &a);
 }
 
@@ -102,6 +105,8 @@ static status run_mlp_backward(trial *t, const op_case *c) {
   rounding dx = {.stored = 1, .fed = 2 + masked, .terms = D + M + far, .scale = 0.5, .product = true},
            column = {.stored = 1, .fed = masked, .terms = N + D + far, .scale = size_column, .product = true};
   mlp_backward_args b = {.B = c->B, .T = c->T, .D = D, .M = M, .x = up.x, .w1 = up.weight, .b1 = up.bias};
+  b.x_amax = up.x_amax;
+  b.a_amax = op_amax(t, c, "a_amax", "a", N * M);
   b.z = kept_z(t, c, z, b1, with_bias);
   b.a = c->keep ? put(t, KIND_C, a_kept, N * M) : NULL;
   b.scratch_a = c->keep ? NULL : result(t, KIND_C, "a again", N * M, (rounding){.stored = 1, .terms = far});
@@ -113,6 +118,7 @@ static status run_mlp_backward(trial *t, const op_case *c) {
   b.act = up.act;
   b.dropout = op_dropout(c);
   b.dy = given(t, KIND_C, "dy", N * D, 1);
+  b.dy_amax = op_amax(t, c, "dy_amax", "dy", N * D);
   b.dx = result(t, KIND_C, "dx", N * D, dx);
   rounding dw1 = column;
   dw1.fed++;

@@ -32,6 +32,7 @@ static status run_norm_backward(trial *t, const op_case *c) {
     a.dx = result(t, KIND_C, "dx", N * c->D, r);
     a.dresidual = c->keep ? given(t, KIND_C, "dresidual", N * c->D, 1) : NULL;
   }
+  a.dx_amax = op_amax_result(t, c, "dx_amax", r);
   a.dscale = result(t, KIND_S, "dscale", c->D, column);
   a.dbias = c->norm == NORM_LAYER ? result(t, KIND_S, "dbias", c->D, column) : NULL;
   return t->e->ops->norm_backward(t->e, &a);

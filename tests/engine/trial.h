@@ -22,7 +22,7 @@ typedef struct {
   double sum;     /* of a step of a long sum */
 } precision_spec;
 
-extern const precision_spec precision_fp32, precision_tf32, precision_bf16, precision_fp16;
+extern const precision_spec precision_fp32, precision_tf32, precision_bf16, precision_fp16, precision_fp8;
 
 /* What makes a result inexact; `tolerance_of` turns it into a bound. */
 typedef struct {

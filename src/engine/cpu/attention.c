@@ -9,6 +9,7 @@
 
 #include "engine/cpu/cpu_engine.h"
 #include "engine/cpu/dropout.h"
+#include "engine/cpu/fp8.h"
 #include "engine/cpu/ops.h"
 #include "engine/cpu/tile.h"
 #include "engine/cpu/vecmath.h"
@@ -187,6 +188,7 @@ status ENGINE_NAME(attention_forward)(engine *e, const attention_forward_args *a
       forward_block(&w, first, min_i64(QUERY_BLOCK, T - first), &room, out, D, (real *)a->lse + item * T);
     }
   }
+  note_amax(cpu->threads, a->out, a->B * T * D, a->out_amax);
   return STATUS_OK;
 }
 

@@ -39,6 +39,7 @@ status ENGINE_NAME(embed_forward)(engine *e, const embed_forward_args *a) {
       norm_row(&a->norm, N, D, row, out);
     }
   }
+  norm_amax(cpu->threads, &a->norm, N, D);
   return STATUS_OK;
 }
 

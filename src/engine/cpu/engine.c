@@ -76,8 +76,11 @@ size_t cpu_scratch_bytes(const engine *e, const engine_limits *l) {
   size_t head_size = (size_t)(l->H > 0 ? l->D / l->H : l->D);
   size_t chunk = (size_t)(l->chunk > 0 && l->chunk < l->B * l->T ? l->chunk : l->B * l->T);
   size_t rows = aligned(N * D * real_size);
+  /* layer_forward and layer_backward in 8 bits: both operands of a product. */
+  size_t widest = (size_t)(3 * l->D > l->M ? 3 * l->D : l->M), shorter = N > D ? N : D;
+  size_t operands = e->fp8 ? aligned(N * widest * real_size) + aligned(shorter * widest * real_size) : 0;
   /* mlp_backward: masked gradient, effective parameters, partial sums. */
-  size_t mlp = rows + aligned(6 * F * real_size) + aligned(blocks * SUMS_PER_FEATURE * F * real_size);
+  size_t mlp = operands + rows + aligned(6 * F * real_size) + aligned(blocks * SUMS_PER_FEATURE * F * real_size);
   /* attention_backward: transposed keys and values, two blocks of scores and a mask for each thread; attention_cached:
    * one block. */
   size_t attention = aligned(threads * (2 * head_size + 2 * queries + 1) * padded * real_size);

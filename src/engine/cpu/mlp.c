@@ -2,9 +2,9 @@
 #include <string.h>
 
 #include "engine/cpu/activation.h"
-#include "engine/cpu/blas.h"
 #include "engine/cpu/cpu_engine.h"
 #include "engine/cpu/dropout.h"
+#include "engine/cpu/fp8.h"
 #include "engine/cpu/ops.h"
 #include "engine/cpu/reduce.h"
 
@@ -18,7 +18,7 @@ status ENGINE_NAME(up_forward)(engine *e, const up_forward_args *a) {
   act_params p;
   act_prepare(&a->act, M, room, &p);
   real *z = a->z ? a->z : a->a;
-  linear_forward(N, M, a->D, a->x, a->weight, z);
+  TRY(layer_forward(s, N, M, a->D, a->x, a->x_amax, a->weight, z));
   int64_t blocks = blocks_of(N, ROW_BLOCK);
 #pragma omp parallel for num_threads(cpu_of(e)->threads) schedule(static)
   for (int64_t block = 0; block < blocks; block++) {
@@ -30,6 +30,7 @@ status ENGINE_NAME(up_forward)(engine *e, const up_forward_args *a) {
       }
     }
   }
+  note_amax(cpu_of(e)->threads, a->a, N * M, a->a_amax);
   return STATUS_OK;
 }
 
@@ -93,23 +94,23 @@ status ENGINE_NAME(mlp_backward)(engine *e, const mlp_backward_args *a) {
   scratch s = scratch_open(e);
   real alpha = a->alpha ? *(const real *)a->alpha : (real)1;
   const real *g = a->dy;
+  const void *amax = a->dy_amax;
   if (a->dropout.p > 0) {
     real *masked;
     TRY(scratch_take(&s, N * D, sizeof(real), &masked));
     dropout_rows(e, &a->dropout, a->B, a->T, D, g, masked);
     g = masked;
+    amax = NULL; /* its own */
   }
   real *dz = a->scratch_z;
-  linear_backward_input(N, D, M, g, a->w2, dz);
+  TRY(layer_backward(s, N, D, M, g, amax, a->w2, NULL, a->a_amax, dz, NULL));
   TRY(activation_backward(s, a, alpha, dz, a->a ? NULL : a->scratch_a));
-  linear_backward_weight(N, D, M, g, a->a ? a->a : a->scratch_a, a->dw2);
+  TRY(layer_backward(s, N, D, M, g, amax, NULL, a->a ? a->a : a->scratch_a, a->a_amax, NULL, a->dw2));
   real *partial;
   TRY(scratch_take(&s, blocks_of(N, ROW_BLOCK) * D, sizeof(real), &partial));
   column_sums(cpu_of(e)->threads, g, N, D, 1, partial, a->db2);
   if (a->alpha) {
     finish_alpha(a, alpha);
   }
-  linear_backward_weight(N, M, D, dz, a->x, a->dw1);
-  linear_backward_input(N, M, D, dz, a->w1, a->dx);
-  return STATUS_OK;
+  return layer_backward(s, N, M, D, dz, NULL, a->w1, a->x, a->x_amax, a->dx, a->dw1);
 }

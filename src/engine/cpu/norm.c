@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "engine/cpu/cpu_engine.h"
+#include "engine/cpu/fp8.h"
 #include "engine/cpu/ops.h"
 #include "engine/cpu/reduce.h"
 
@@ -63,6 +64,12 @@ void norm_row(const norm_spec *norm, int64_t N, int64_t D, int64_t row, const re
   }
 }
 
+void norm_amax(int threads, const norm_spec *norm, int64_t N, int64_t D) {
+  if (norm->kind != NORM_NONE) {
+    note_amax(threads, norm->y, N * D, norm->y_amax);
+  }
+}
+
 status ENGINE_NAME(norm_forward)(engine *e, const norm_forward_args *a) {
   int64_t blocks = blocks_of(a->N, ROW_BLOCK);
 #pragma omp parallel for num_threads(cpu_of(e)->threads) schedule(static)
@@ -72,6 +79,7 @@ status ENGINE_NAME(norm_forward)(engine *e, const norm_forward_args *a) {
       norm_row(&a->norm, a->N, a->D, row, (const real *)a->x + row * a->D);
     }
   }
+  norm_amax(cpu_of(e)->threads, &a->norm, a->N, a->D);
   return STATUS_OK;
 }
 
@@ -146,6 +154,7 @@ status ENGINE_NAME(norm_backward)(engine *e, const norm_backward_args *a) {
       }
     }
   }
+  note_amax(cpu_of(e)->threads, dx, N * D, a->dx_amax);
   sum_blocks(partial, blocks, 2 * D, D, NULL, a->dscale);
   sum_blocks(partial + D, blocks, 2 * D, D, NULL, a->dbias);
   return STATUS_OK;

@@ -6,8 +6,12 @@
 #include "engine/engine.h"
 
 #define norm_row ENGINE_NAME(norm_row)
+#define norm_amax ENGINE_NAME(norm_amax)
 
 /* norm.y[row] = norm(x) and the row's statistics, for a row of N; x (D). Does nothing for NORM_NONE. */
 void norm_row(const norm_spec *norm, int64_t N, int64_t D, int64_t row, const real *x);
+
+/* norm.y_amax, once all N rows of norm.y (N, D) are there. */
+void norm_amax(int threads, const norm_spec *norm, int64_t N, int64_t D);
 
 #endif

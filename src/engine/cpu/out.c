@@ -1,7 +1,7 @@
 /* Projection onto the residual stream, and the norm that follows. */
-#include "engine/cpu/blas.h"
 #include "engine/cpu/cpu_engine.h"
 #include "engine/cpu/dropout.h"
+#include "engine/cpu/fp8.h"
 #include "engine/cpu/norm.h"
 #include "engine/cpu/ops.h"
 #include "engine/cpu/reduce.h"
@@ -40,13 +40,13 @@ status ENGINE_NAME(out_forward)(engine *e, const out_forward_args *a) {
   int64_t N = a->B * a->T, D = a->D;
   real *y = a->y, *product = a->y;
   const real *residual = a->residual;
+  scratch s = scratch_open(e);
   /* The arithmetic is the same whether y is the residual or not: a block that is computed again must get the same bits.
    */
   if (y == residual) {
-    scratch s = scratch_open(e);
     TRY(scratch_take(&s, N * D, sizeof(real), &product));
   }
-  linear_forward(N, D, a->K, a->in, a->weight, product);
+  TRY(layer_forward(s, N, D, a->K, a->in, a->in_amax, a->weight, product));
   real alpha = a->alpha ? *(const real *)a->alpha : (real)1;
   int64_t blocks = blocks_of(N, ROW_BLOCK);
 #pragma omp parallel for num_threads(cpu_of(e)->threads) schedule(static)
@@ -62,6 +62,7 @@ status ENGINE_NAME(out_forward)(engine *e, const out_forward_args *a) {
       norm_row(&a->norm, N, D, row, y + at);
     }
   }
+  norm_amax(cpu_of(e)->threads, &a->norm, N, D);
   return STATUS_OK;
 }
 
@@ -69,18 +70,18 @@ status ENGINE_NAME(out_backward)(engine *e, const out_backward_args *a) {
   int64_t N = a->B * a->T, D = a->D;
   scratch s = scratch_open(e);
   const real *g = a->dy;
+  const void *amax = a->dy_amax;
   if (a->dropout.p > 0) {
     real *masked;
     TRY(scratch_take(&s, N * D, sizeof(real), &masked));
     dropout_rows(e, &a->dropout, a->B, a->T, D, g, masked);
     g = masked;
+    amax = NULL; /* its own */
   }
   if (a->dbias) {
     real *partial;
     TRY(scratch_take(&s, blocks_of(N, ROW_BLOCK) * D, sizeof(real), &partial));
     column_sums(cpu_of(e)->threads, g, N, D, 1, partial, a->dbias);
   }
-  linear_backward_input(N, D, a->K, g, a->weight, a->din);
-  linear_backward_weight(N, D, a->K, g, a->in, a->dweight);
-  return STATUS_OK;
+  return layer_backward(s, N, D, a->K, g, amax, a->weight, a->in, a->in_amax, a->din, a->dweight);
 }

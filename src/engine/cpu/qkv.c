@@ -1,6 +1,6 @@
 /* The product for queries, keys and values, and the rotation of queries and keys (RoPE). */
-#include "engine/cpu/blas.h"
 #include "engine/cpu/cpu_engine.h"
+#include "engine/cpu/fp8.h"
 #include "engine/cpu/ops.h"
 
 /* Rotates the pairs (x[2i], x[2i+1]) of `heads` consecutive heads by the angles of one position; direction −1 rotates
@@ -38,19 +38,18 @@ static status rotate(cpu_engine *cpu, int64_t B, int64_t T, int64_t D, int64_t H
 }
 
 status ENGINE_NAME(qkv_forward)(engine *e, const qkv_forward_args *a) {
-  linear_forward(a->B * a->T, 3 * a->D, a->D, a->x, a->weight, a->qkv);
+  int64_t N = a->B * a->T, D = a->D;
+  TRY(layer_forward(scratch_open(e), N, 3 * D, D, a->x, a->x_amax, a->weight, a->qkv));
   if (a->rope) {
-    TRY(rotate(cpu_of(e), a->B, a->T, a->D, a->H, a->past, 1, a->qkv));
+    TRY(rotate(cpu_of(e), a->B, a->T, D, a->H, a->past, 1, a->qkv));
   }
   return STATUS_OK;
 }
 
 status ENGINE_NAME(qkv_backward)(engine *e, const qkv_backward_args *a) {
-  int64_t N = a->B * a->T;
+  int64_t N = a->B * a->T, D = a->D;
   if (a->rope) {
-    TRY(rotate(cpu_of(e), a->B, a->T, a->D, a->H, NULL, -1, a->dqkv));
+    TRY(rotate(cpu_of(e), a->B, a->T, D, a->H, NULL, -1, a->dqkv));
   }
-  linear_backward_input(N, 3 * a->D, a->D, a->dqkv, a->weight, a->dx);
-  linear_backward_weight(N, 3 * a->D, a->D, a->dqkv, a->x, a->dweight);
-  return STATUS_OK;
+  return layer_backward(scratch_open(e), N, 3 * D, D, a->dqkv, NULL, a->weight, a->x, a->x_amax, a->dx, a->dweight);
 }
