@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "watch/terminal.h"
+#include "watch/watchdog.h"
 
 static volatile sig_atomic_t requested;
 static volatile sig_atomic_t announcing;
@@ -13,6 +14,9 @@ static volatile sig_atomic_t announcing;
 /* Only calls what POSIX lists as async-signal-safe. */
 static void on_signal(int signal_number) {
   if (requested != 0 && signal_number == SIGINT) {
+    if (watch_interrupt(STOP_EXIT_CODE)) {
+      return; /* other ranks must not take this one for dead */
+    }
     terminal_give_back();
     _exit(STOP_EXIT_CODE);
   }

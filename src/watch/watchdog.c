@@ -28,7 +28,7 @@ enum {
   DEPUTIES = 3, /* ranks that speak one after the other when rank 0 is gone; the rest speaks with the last */
 };
 
-static const double MOST_INTERVAL_S = 1, LEAST_INTERVAL_S = 0.02, FLUSH_S = 1, DEPUTY_S = 1, FAULT_S = 2;
+static const double MOST_INTERVAL_S = 1, LEAST_INTERVAL_S = 0.02, FLUSH_S = 1, INTERRUPT_FLUSH_S = 0.3, DEPUTY_S = 1, FAULT_S = 2;
 static const long GIVE_UP_NS = 500000000;
 
 /* What rank 0 tells the others to do. */
@@ -50,6 +50,7 @@ static struct {
   bool told_end;
   pthread_t thread;
   atomic_bool ending, stopping;
+  atomic_int interrupted; /* the code to end with; 0: not */
   pthread_mutex_t lock; /* of what follows: an exchange is not destroyed while the watchdog looks at it */
   collectives *exchanges[EXCHANGES];
 } w = {.wake = -1, .lock = PTHREAD_MUTEX_INITIALIZER};
@@ -117,15 +118,31 @@ static void give_up_exchanges(void) {
   pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &until);
 }
 
-/* `kills`: the process in question can't be left to end by itself. */
-static _Noreturn void end_process(bool kills, const watch_peer *peer) {
-  if (kills && strcmp(peer->host, w.d->host) == 0) {
-    process_kill(&peer->process);
-  }
+static _Noreturn void end_process(int code) {
   activity_halt(); /* what an exchange leaves that is given up is no result */
   give_up_exchanges();
   terminal_give_back();
-  _exit(STATUS_FAILURE);
+  _exit(code);
+}
+
+/* `kills`: the process in question can't be left to end by itself. */
+static _Noreturn void end_failed(bool kills, const watch_peer *peer) {
+  if (kills && strcmp(peer->host, w.d->host) == 0) {
+    process_kill(&peer->process);
+  }
+  end_process(STATUS_FAILURE);
+}
+
+/* Rank 0 passes it on; what comes of the ranks' connections in the meantime is no death. */
+static _Noreturn void end_interrupted(int code) {
+  const int32_t said = code;
+  last_resort();
+  tell_all(MESSAGE_INTERRUPT, &said, sizeof said);
+  flush(INTERRUPT_FLUSH_S);
+  for (int r = 0; r < w.d->ranks; r++) {
+    wire_close(&w.wires[r]); /* in order: a reset would overtake the message */
+  }
+  end_process(code);
 }
 
 static _Noreturn void end_job(int about, const watch_peer *peer, const char *sentence) {
@@ -136,7 +153,7 @@ static _Noreturn void end_job(int about, const watch_peer *peer, const char *sen
     tell_all(MESSAGE_VERDICT, &v, sizeof v);
     flush(FLUSH_S);
   }
-  end_process(about != w.d->rank, peer);
+  end_failed(about != w.d->rank, peer);
 }
 
 /* What comes in. */
@@ -170,7 +187,11 @@ static void take_message(rank_view *v, const message *m, double now) {
     memcpy(&of, m->payload, sizeof of);
     of.peer.host[sizeof of.peer.host - 1] = '\0';
     last_resort();
-    end_process(of.rank != 0 && of.rank != w.d->rank, &of.peer); /* rank 0 has just spoken */
+    end_failed(of.rank != 0 && of.rank != w.d->rank, &of.peer); /* rank 0 has just spoken */
+  } else if (m->type == MESSAGE_INTERRUPT && m->bytes == sizeof(int32_t)) {
+    int32_t code;
+    memcpy(&code, m->payload, sizeof code);
+    end_interrupted(code);
   }
 }
 
@@ -289,6 +310,10 @@ static void *watch(void *unused) {
   double last = clock_seconds(), next = last;
   while (!atomic_load(&w.stopping)) {
     wait_for_news(next);
+    int code = atomic_load(&w.interrupted);
+    if (code != 0) {
+      end_interrupted(code);
+    }
     double now = clock_seconds();
     receive(now);
     if (now - last > w.timeout_s / 4) {
@@ -400,6 +425,8 @@ void watch_exchange(collectives *a, collectives *b) {
   pthread_mutex_unlock(&w.lock);
 }
 
+static volatile sig_atomic_t late_code;
+
 static void wake(void) {
   ssize_t ignored = write(w.wake, &(uint64_t){1}, sizeof(uint64_t));
   (void)ignored;
@@ -428,14 +455,23 @@ void watch_stop(void) {
   release();
 }
 
-static volatile sig_atomic_t late_code;
+bool watch_interrupt(int code) {
+  if (!w.running) {
+    return false;
+  }
+  atomic_store(&w.interrupted, code);
+  watch_end_within(1, code);
+  wake();
+  return true;
+}
+
 
 static void end_late(int signal_number) {
   (void)signal_number;
   _exit(late_code);
 }
 
-void watch_end_within(int seconds, status code) {
+void watch_end_within(int seconds, int code) {
   late_code = code;
   signal(SIGALRM, end_late);
   alarm((unsigned)seconds);

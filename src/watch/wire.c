@@ -66,7 +66,7 @@ static size_t expected(const wire *l) {
     return HEADER_BYTES;
   }
   memcpy(header, l->in, HEADER_BYTES);
-  return header[0] <= MESSAGE_VERDICT && header[1] <= MESSAGE_BYTES ? HEADER_BYTES + header[1] : 0;
+  return header[0] < MESSAGE_TYPES && header[1] <= MESSAGE_BYTES ? HEADER_BYTES + header[1] : 0;
 }
 
 wire_event wire_receive(wire *l, message *m) {

@@ -205,12 +205,13 @@ class Stop(TrainCase):
         return self.config(run, train={"max_steps": 40, "batch_tokens": 24 * 16 * 4000, "micro_batch": 4})
 
     def test_second_interrupt_ends_at_once(self):
-        for ranks in (1, 2):
-            run = self.folder / f"run{ranks}"
+        """With one code on all ranks, whichever of them is asked: the others must not take it for dead."""
+        for ranks, asked_rank in ((1, 0), (2, 0), (2, 1), (4, 2)):
+            run = self.folder / f"run{ranks}_{asked_rank}"
             process = self.start(self.long_step(run), f"run.dir={run}", ranks=ranks)
             self.wait_for(process, lambda: (run / "metrics.jsonl").exists() and (run / "metrics.jsonl").stat().st_size > 0, "the first line")
             time.sleep(0.3)
-            pid = processes_of(run)[0]
+            pid = processes_of(run)[asked_rank]
             os.kill(pid, signal.SIGINT)
             time.sleep(0.3)
             self.assertIsNone(process.poll())
@@ -219,6 +220,7 @@ class Stop(TrainCase):
             result = self.finish(process, 20)
             self.assertLess(time.monotonic() - asked, 5)
             self.assertEqual(result.code, 130, result.out)
+            self.assertNotIn(" died", result.out)
             self.assertEqual(self.steps_saved(run), [])
 
     def test_killed_rank_ends_the_job(self):

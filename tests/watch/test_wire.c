@@ -30,6 +30,11 @@ static void test_messages(void **state) {
   assert_true(got.type == MESSAGE_END && got.bytes == 0);
   assert_int_equal(wire_receive(&b, &got), WIRE_MESSAGE);
   assert_int_equal(got.bytes, MESSAGE_BYTES);
+  for (int type = 0; type < MESSAGE_TYPES; type++) {
+    assert_true(wire_send(&a, (message_type)type, &type, sizeof type));
+    assert_int_equal(wire_receive(&b, &got), WIRE_MESSAGE);
+    assert_int_equal(got.type, type);
+  }
   assert_int_equal(wire_receive(&b, &got), WIRE_NOTHING);
   wire_close(&a);
   assert_int_equal(wire_receive(&b, &got), WIRE_CLOSED);
@@ -57,7 +62,7 @@ static void test_bytes_one_by_one(void **state) {
 
 static void test_nonsense_closes(void **state) {
   (void)state;
-  const uint32_t headers[][2] = {{MESSAGE_VERDICT + 1, 0}, {MESSAGE_BEAT, MESSAGE_BYTES + 1}, {UINT32_MAX, UINT32_MAX}};
+  const uint32_t headers[][2] = {{MESSAGE_TYPES, 0}, {MESSAGE_BEAT, MESSAGE_BYTES + 1}, {UINT32_MAX, UINT32_MAX}};
   for (size_t i = 0; i < sizeof headers / sizeof headers[0]; i++) {
     connect_wires();
     assert_int_equal(send(a.socket, headers[i], sizeof headers[i], 0), sizeof headers[i]);
