@@ -6,7 +6,7 @@
 #   launch/gpu_sanitize.sh                            memcheck and racecheck over all runs, of the build in build/
 #   launch/gpu_sanitize.sh -b FOLDER                  of another build folder
 #   launch/gpu_sanitize.sh -t "initcheck synccheck"   other tools
-#   launch/gpu_sanitize.sh -r "bf16 fp32"             some of the runs: ops-fp32 ops-tf32 ops-bf16 ops-fp16 bf16 fp32 wave
+#   launch/gpu_sanitize.sh -r "bf16 fp32"             some of the runs: ops-fp32 ops-tf32 ops-bf16 ops-fp16 ops-fp8 bf16 fp32 fp8 wave
 #   launch/gpu_sanitize.sh -k                         keeps the folder with the logs
 #
 # Every kernel is checked, NVIDIA's too, but in racecheck: there kernels of cuBLAS and cuDNN are excluded by name, because
@@ -17,7 +17,7 @@ cd "$(dirname "$0")/.."
 . launch/lib.sh
 
 tools="memcheck racecheck"
-runs="ops-fp32 ops-tf32 ops-bf16 ops-fp16 bf16 fp32 wave"
+runs="ops-fp32 ops-tf32 ops-bf16 ops-fp16 ops-fp8 bf16 fp32 fp8 wave"
 limit=900 # seconds a run
 keep=
 while getopts b:t:r:k option; do
@@ -61,7 +61,7 @@ exclude=--kernel-name-exclude
 libraries=kns=cudnn,kns=cublas,kns=cutlass,kns=xmma,kns=nvjet,kns=sm90_,kns=sm80_,kns=ampere_,kns=gemmSN,kns=gemmk1,kns=gemv
 
 # A model of two layers on sequences that no tile divides; bf16 has cuDNN's attention, fp32 our own, wave the convolution and
-# dropout.
+# dropout; fp8 wants a third layer and multiples of 16.
 write_config() {
   precision=$1
   model=$2
@@ -100,6 +100,8 @@ prepare() {
     die "psann_data failed: $(cat "$work/data.log")"
   write_config bf16 "" bf16
   write_config fp32 "" fp32
+  write_config fp8 "" fp8
+  sed -i -e 's/^n_layers = .*/n_layers = 3/' -e 's/^d_mlp = .*/d_mlp = 144/' -e 's/^seq_len = .*/seq_len = 80/' -e 's/^batch_tokens = .*/batch_tokens = 320/' "$work/fp8.ini"
   write_config bf16 "base = waveresnet
 wave_interleave = true
 wave_dilation_growth = 2

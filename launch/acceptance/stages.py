@@ -10,7 +10,7 @@ from gpus import visible
 from .parts import SOURCE, Part, mpirun
 
 MODELS = ("tiny", "small", "124m", "350m", "1b3", "1b5")
-SANITIZED = ("ops-fp32", "ops-tf32", "ops-bf16", "ops-fp16", "bf16", "fp32", "wave")
+SANITIZED = ("ops-fp32", "ops-tf32", "ops-bf16", "ops-fp16", "ops-fp8", "bf16", "fp32", "fp8", "wave")
 RIVAL_BATCH = {"1b5": 16}  # what fits
 REAL_STEPS = 1300  # five minutes and more on two GPUs
 TEXTS = ("README.md", "docs/design.md", "docs/model.md", "docs/config.md")

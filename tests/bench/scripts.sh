@@ -63,5 +63,17 @@ done
 awk -F, '$1 == "sine" { s = $4 } $1 == "gelu" { g = $4 } END { exit !(g >= s && g <= 1.01 * s) }' "$work/claim/results.csv" || fail "parameters of sine and GELU"
 claim claim.sh small --ablation maybe && fail "--ablation maybe was taken"
 "$source/launch/claim.sh" huge >/dev/null 2>&1 && fail "claim.sh huge was taken"
+
+# The same run in two precisions, and with a bound that no two of them keep.
+curves() { # WITHIN
+  "$source/launch/precision_curves.py" -o "$work/curves" --within "$1" "$source/configs/curves_1b3.ini" fp32 fp8 "data.train=$work/data/bible_train.h5" "data.val=$work/data/bible_val.h5" \
+    run.device=cpu model.d_model=32 model.n_layers=3 model.n_heads=2 model.d_mlp=32 data.seq_len=16 train.micro_batch=4 train.batch_tokens=64 train.max_steps=110 train.warmup_steps=10 >"$work/curves.log" 2>&1
+}
+curves 0.05 || { cat "$work/curves.log"; fail precision_curves.py; }
+keys "$work/curves/summary.json" config first window precisions
+[ "$(wc -l <"$work/curves/curves.csv")" = 111 ] || fail "110 steps were asked for"
+grep -q "^| fp8 | [0-9.]* | [0-9.]* (110) |" "$work/curves/report.md" || fail "the report lacks fp8"
+rm -r "$work/curves"
+if curves 0.0000001; then fail "two precisions within 1e-7"; fi
 "$source/launch/tiny_corpus.sh" --mib much >/dev/null 2>&1 && fail "--mib much was taken"
 echo "all scripts did what they say"
