@@ -142,6 +142,18 @@ def offload_lines(results):
             *table(["model", "recompute", "B", "offload", *FIGURES, "of without"], lines)] if lines else []
 
 
+def fp8_lines(results):
+    """The same steps with the products of the inner blocks in 8 bits, each beside its bf16."""
+    ours, lines = rows_of(results, "fp8", "fp8_2"), []
+    for row in ours:
+        same = {k: row[k] for k in ("model", "ranks", "strategy", "micro_batch", "recompute")}
+        plain = pick(ours, {**same, "precision": "bf16"})
+        of_plain = ratio(row.get("tok_s"), plain and plain.get("tok_s"))
+        lines.append(line([row[k] for k in ("model", "ranks", "strategy", "micro_batch", "precision")], row, [show(of_plain, "{:.3f}")], 11))
+    return ["", "Products of the inner blocks in 8 bits (MFU of bf16's peak all the same):", "",
+            *table(["model", "GPUs", "strategy", "B per GPU", "precision", *FIGURES, "of bf16"], lines)] if lines else []
+
+
 def order_lines(results):
     """What the fixed order of all sums costs."""
     rows = rows_of(results, "strategies")
@@ -233,7 +245,7 @@ def report_text(results, stages):
               "In a step the faster waits for the slower, so that twice the slower is what two could do at most.", "",
               *scaling_table(results), "", "## Sharding", "",
               "PyTorch's figures are those of this machine where it was measured here, else the recorded ones. psann's reported memory is all that the device lost, "
-              "its libraries' included; PyTorch's, measured here, is the most that its allocator handed out.", "", *sharding_table(results), *offload_lines(results), *order_lines(results)]
+              "its libraries' included; PyTorch's, measured here, is the most that its allocator handed out.", "", *sharding_table(results), *offload_lines(results), *fp8_lines(results), *order_lines(results)]
     for part in results["stages"].get("real", {}).values():
         if "found" in part:
             lines += ["", "## A real run", "", part["found"]["report"].replace("\n## ", "\n### ").replace("# ", "### ", 1)]

@@ -97,6 +97,15 @@ def large(o):
     return attempts(o, 2, ("cheap", "block"), "--strategy", "full_shard")
 
 
+def fp8_2(o):
+    """Products in 8 bits beside bf16 on two GPUs."""
+    if o.cpu:
+        return [bench(o, "2 of 1b3 fp8", "1b3", "--strategy", "full_shard", ranks=2)]
+    both = ("--precision", "bf16,fp8", "--strategy")
+    return [bench(o, "2 of 1b3 fp8", "1b3", "--micro-batch", 8, "--steps", 10, *both, "ddp,shard_optimizer,full_shard", ranks=2),
+            *(bench(o, f"2 of {m} fp8", m, "--micro-batch", b, "--steps", 5, *both, "full_shard", ranks=2, attempt=True) for m, b in (("3b", 4), ("7b", 2)))]
+
+
 def offload(o):
     """With the optimizer's state on the GPU, and in the host's memory."""
     return attempts(o, 1, ("cheap",), "--strategy", "ddp", "--offload", "none,optimizer")

@@ -102,6 +102,11 @@ def speed(o):
     return parts + [bench(o, f"train {m}", m, "--precision", "bf16") for m in MODELS]
 
 
+def fp8(o):
+    """Products in 8 bits beside bf16, model by model."""
+    return [bench(o, f"fp8 {m}", m, "--precision", "bf16,fp8") for m in (MODELS[:1] if o.cpu else MODELS)]
+
+
 # Two commands at the same time, each on a GPU of its own; $1 and $2: the GPUs, $3 and $4: their folders.
 BOTH = """gpu=$1 other=$2 one=$3 two=$4; shift 4
 CUDA_VISIBLE_DEVICES=$gpu "$@" --out "$one" & first=$!

@@ -84,7 +84,7 @@ class Acceptance(unittest.TestCase):
         self.assertLess(time.monotonic(), limit)
 
     def test_sharded_training(self):
-        out = self.run_script("--cpu", "strategies", "save7b", "large", "offload", "speed2")
+        out = self.run_script("--cpu", "strategies", "save7b", "large", "offload", "fp8", "fp8_2", "speed2")
         found = self.results()
         self.assertEqual({p["state"] for s in found.values() for p in s.values()}, {"ok"})
         same = {p["found"]["sha256"] for name, p in found["strategies"].items() if "steps" in name}
@@ -213,6 +213,14 @@ class Acceptance(unittest.TestCase):
         results["stages"]["rival2"] = {"p": {"found": {"rows": [rival]}}}
         full = next(line for line in report.sharding_table(results) if line.startswith("| 1b3 | full_shard | none"))
         self.assertIn("100,000, 35.0 | fsdp2, this machine | 1.28 | 1.015 | 1.30 × PyTorch: NO; 0.97 of ddp: yes; 1.00 of PyTorch's memory at most: NO", full)
+
+    def test_figures_of_fp8(self):
+        row = {"model": "1b3", "recompute": "none", "micro_batch": 8, "strategy": "ddp", "ms": 1, "ms_min": 1, "ms_max": 1}
+        one = [{**row, "ranks": 1, "precision": p, "tok_s": t} for p, t in (("bf16", 64000), ("fp8", 80000))]
+        two = [{**row, "ranks": 2, "precision": p, "tok_s": t} for p, t in (("bf16", 120000), ("fp8", 150600))]
+        lines = report.fp8_lines({"stages": {"fp8": {"p": {"found": {"rows": one}}}, "fp8_2": {"p": {"found": {"rows": two}}}}})
+        self.assertEqual([line.split(" | ")[-1] for line in lines if line.startswith("| 1b3")], ["1.000 |", "1.250 |", "1.000 |", "1.255 |"])
+        self.assertEqual(report.fp8_lines({"stages": {}}), [])
 
     def test_a_part_whose_file_is_gone(self):
         made = self.folder / "made"
