@@ -95,6 +95,8 @@ status product(cuda_engine *e, gemm_kind kind, int64_t n, int64_t m, int64_t k, 
 
 /* Room for the operands of these limits, where the engine has `fp8`; memory.c. */
 status fp8_room_prepare(cuda_engine *e, const engine_limits *l);
+/* The operands' part of it is given back. */
+void fp8_room_free(cuda_engine *e);
 
 /* A linear layer's products, in 8 bits where the input's largest magnitude is given (engine.h); fp8_layers.c.
  * y (n, out) = x (n, in) · weight (out, in)ᵀ */

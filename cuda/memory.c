@@ -166,6 +166,15 @@ status fp8_room_prepare(cuda_engine *e, const engine_limits *l) {
   return STATUS_OK;
 }
 
+void fp8_room_free(cuda_engine *e) {
+  void **operands[] = {&e->fp8.left, &e->fp8.left_transposed, &e->fp8.right};
+  for (size_t i = 0; i < sizeof operands / sizeof *operands; i++) {
+    cudaFree(*operands[i]);
+    *operands[i] = NULL;
+  }
+  e->have.fp8_left = e->have.fp8_left_transposed = e->have.fp8_right = 0;
+}
+
 static status cuda_prepare(engine *base, const engine_limits *l) {
   cuda_engine *e = (cuda_engine *)base;
   scratch_sizes s = scratch_of(base, l), *have = &e->have;

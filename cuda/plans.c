@@ -45,6 +45,7 @@ static status cuda_tune(engine *base, const engine_limits *l) {
   product_shape shapes[40];
   int n = products_of(l, base->fp8, shapes);
   int64_t most = 0, result = 0;
+  bool lent = base->fp8 && e->fp8.left == NULL; /* a plan of memory that is still to be made must not find it taken */
   TRY(fp8_room_prepare(e, l));
   for (int i = 0; i < n; i++) {
     const product_shape *s = &shapes[i];
@@ -74,6 +75,9 @@ static status cuda_tune(engine *base, const engine_limits *l) {
   }
   gemm_allow_timing(e->products, false);
   cudaDeviceSynchronize();
+  if (lent) {
+    fp8_room_free(e);
+  }
   cudaFree(left);
   cudaFree(right);
   cudaFree(out);

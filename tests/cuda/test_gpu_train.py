@@ -214,16 +214,18 @@ class Gpu(TrainCase):
 
     def test_the_memory_plan_agrees_with_the_device(self):
         """Within 3 %, on a model that takes some gigabytes: kernels that are loaded late weigh little then."""
-        run = self.folder / "run"
-        result = self.train_gpu(run, model={"d_model": 2048, "n_heads": 16, "d_mlp": 8192, "n_layers": 4, "dropout": 0},
-                                data={"seq_len": 512}, train={"micro_batch": 32, "batch_tokens": 8 * 32 * 512, "max_steps": 2, "warmup_steps": 1},
-                                checkpoint={"interval": 0}, eval={"interval": 0})
-        facts = json.loads((run / "system.json").read_text())
-        planned, reported = facts["gpu_memory_planned_bytes"], facts["gpu_memory_reported_bytes"]
-        self.assertGreater(reported, 6 << 30)
-        self.assertLess(abs(planned - reported) / reported, 0.03, result.out)
-        self.assertEqual([e["reported_bytes"] for e in self.events(run, "memory")], [reported])
-        self.assertRegex(result.out, r"memory +\S+ GiB planned, \S+ GiB taken as the GPU reports")
+        for precision in ("bf16", "fp8"):
+            with self.subTest(precision=precision):
+                run = self.folder / precision
+                result = self.train_gpu(run, f"train.precision={precision}", model={"d_model": 2048, "n_heads": 16, "d_mlp": 8192, "n_layers": 4, "dropout": 0},
+                                        data={"seq_len": 512}, train={"micro_batch": 32, "batch_tokens": 8 * 32 * 512, "max_steps": 2, "warmup_steps": 1},
+                                        checkpoint={"interval": 0}, eval={"interval": 0})
+                facts = json.loads((run / "system.json").read_text())
+                planned, reported = facts["gpu_memory_planned_bytes"], facts["gpu_memory_reported_bytes"]
+                self.assertGreater(reported, 6 << 30)
+                self.assertLess(abs(planned - reported) / reported, 0.03, result.out)
+                self.assertEqual([e["reported_bytes"] for e in self.events(run, "memory")], [reported])
+                self.assertRegex(result.out, r"memory +\S+ GiB planned, \S+ GiB taken as the GPU reports")
 
     def test_offload_takes_what_the_plan_says(self):
         """12 bytes a parameter less on the device, but for the buffers that state passes through: by the plan, and by the device's report."""
