@@ -24,6 +24,7 @@ import lzma
 import os
 import pathlib
 import shlex
+import signal
 import subprocess
 import sys
 import tarfile
@@ -33,7 +34,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from acceptance import sharding, stages, survive  # noqa: E402
-from acceptance.parts import SOURCE, do_part, to_run  # noqa: E402
+from acceptance.parts import SOURCE, do_part, end_all, to_run  # noqa: E402
 from acceptance.report import write_report  # noqa: E402
 from gpus import in_turn, visible  # noqa: E402
 
@@ -195,6 +196,8 @@ def main():
     if listed or o.dry_run:
         return list_parts(o, commands=not listed)
     (o.out / "logs").mkdir(parents=True, exist_ok=True)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, end_all)
     results = Results(o.out)
     if not report_only:
         results.all["bench_steps"] = min(o.bench_steps, results.all.get("bench_steps", o.bench_steps))

@@ -28,6 +28,29 @@ def mpirun(ranks):
     return ["mpirun", "--bind-to", "none", "--oversubscribe", "-np", ranks]
 
 
+RUNNING = set()  # processes of parts, each with a session of its own, which no signal to this script reaches
+
+
+def end(process):
+    """The process and all that it started."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+            process.wait(10)
+            return
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            pass
+
+
+def end_all(number, _):
+    """A handler: nothing that was started goes on without this script, holding a GPU."""
+    for process in list(RUNNING):
+        end(process)
+    os._exit(128 + number)
+
+
 def run_part(part, log, seconds, environment=None):
     """Code, or None at the limit; a part and all that it started end together."""
     with open(log, "wb") as out:
@@ -39,16 +62,14 @@ def run_part(part, log, seconds, environment=None):
         except OSError as error:
             out.write(f"{error}\n".encode())
             return 127
+        RUNNING.add(process)
         try:
             return process.wait(seconds)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGTERM)
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            end(process)
             return None
+        finally:
+            RUNNING.discard(process)
 
 
 def to_run(stage, done):

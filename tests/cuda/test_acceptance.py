@@ -76,6 +76,21 @@ class Acceptance(unittest.TestCase):
         self.wait_for_end(mark)
         self.assertEqual(parts.state_of(None), "time")
 
+    def test_nothing_goes_on_when_the_script_is_ended(self):
+        """Parts have sessions of their own; a SIGTERM to the script alone must end them, too."""
+        mark, code = self.folder / "mark", (
+            "import pathlib, signal, sys; sys.path.insert(0, sys.argv[1])\n"
+            "from acceptance import parts\n"
+            "signal.signal(signal.SIGTERM, parts.end_all)\n"
+            "parts.run_part(parts.Part('hangs', ['sh', '-c', 'sleep 300 & echo $! > ' + sys.argv[2] + '; wait'], 100), sys.argv[2] + '.log', 100)\n")
+        process = subprocess.Popen([sys.executable, "-c", code, str(SCRIPT.parent), str(mark)])
+        limit = time.monotonic() + 20
+        while not (mark.exists() and mark.read_text().strip()) and time.monotonic() < limit:
+            time.sleep(0.05)
+        process.terminate()
+        self.assertEqual(process.wait(20), 128 + 15)
+        self.wait_for_end(mark)
+
     def wait_for_end(self, mark):
         """Of the process that the file names."""
         stat, limit = pathlib.Path("/proc") / mark.read_text().strip() / "stat", time.monotonic() + 20
