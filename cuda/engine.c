@@ -14,10 +14,25 @@
 static void cuda_destroy(engine *base) {
   cuda_engine *e = (cuda_engine *)base;
   cudaDeviceSynchronize();
-  void *parts[] = {
-      e->product, e->masked,          e->logits, e->partial, e->sums,    e->chunks,           e->delta,
-      e->rows,    e->fused_workspace, e->step,   e->result,  e->scaling, e->rope_frequencies, e->sinusoid_frequencies,
-      e->spikes,  e->fp8.left,        e->fp8.left_transposed, e->fp8.right, e->fp8.left_factor};
+  void *parts[] = {e->product,
+                   e->masked,
+                   e->logits,
+                   e->partial,
+                   e->sums,
+                   e->chunks,
+                   e->delta,
+                   e->rows,
+                   e->fused_workspace,
+                   e->step,
+                   e->result,
+                   e->scaling,
+                   e->rope_frequencies,
+                   e->sinusoid_frequencies,
+                   e->spikes,
+                   e->fp8.left,
+                   e->fp8.left_transposed,
+                   e->fp8.right,
+                   e->fp8.left_factor};
   for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
     cudaFree(parts[i]);
   }

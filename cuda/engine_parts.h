@@ -23,7 +23,7 @@ typedef struct {
   size_t fp8_left, fp8_left_transposed, fp8_right; /* 0: all products are in the compute type */
 } scratch_sizes;
 
-/* Where the operands of the product under way lie in 8 bits; all NULL where no product is. */
+/* Where the operands of the product under way lie in 8 bits; NULL before there is room for them. */
 typedef struct {
   void *left, *left_transposed, *right;
   /* Device scalars: factors of the operands; largest magnitudes of a gradient inside an operation, and of what

@@ -3,6 +3,7 @@
 #include <cuda_fp8.h>
 
 #include "device.cuh"
+#include "fp8_scale.cuh"
 #include "kernels.h"
 
 namespace {
@@ -23,25 +24,6 @@ __global__ void __launch_bounds__(THREADS) amax_of(int64_t packs, int64_t n, con
   if (blockIdx.x == 0)
     for (int64_t i = packs * PACK + threadIdx.x; i < n; i += THREADS) most = fmaxf(most, fabsf(to_float(x[i])));
   add_amax<__nv_bfloat16>(amax, most);
-}
-
-// fp8_shift of engine/fp8.h, from the bits: amax = m · 2^e with 1 <= m < 2, and m <= 1.75 is 0.875 there. What is not
-// finite gives a scale that makes everything NaN.
-__device__ __forceinline__ void scale_of(float amax, int top, float *scale, float *factor) {
-  unsigned bits = __float_as_uint(amax);
-  if (bits >= 0x7f800000u) {
-    *scale = *factor = __uint_as_float(0x7fc00000u);
-    return;
-  }
-  if (bits < 0x00800000u) { /* zero, or below every normal number */
-    int shift = bits == 0 ? 0 : FP8_SHIFT_LIMIT;
-    *scale = ldexpf(1.0f, shift), *factor = ldexpf(1.0f, -shift);
-    return;
-  }
-  int exponent = (int)(bits >> 23) - 126;
-  int shift = (bits & 0x007fffffu) <= 0x00600000u ? top - exponent : top - 1 - exponent;
-  shift = max(-FP8_SHIFT_LIMIT, min(FP8_SHIFT_LIMIT, shift));
-  *scale = __uint_as_float((unsigned)(127 + shift) << 23), *factor = __uint_as_float((unsigned)(127 - shift) << 23);
 }
 
 template <__nv_fp8_interpretation_t FORMAT>
@@ -68,7 +50,7 @@ __global__ void __launch_bounds__(THREADS)
   constexpr int WORDS = TILE / ROWS, STRIDE = WORDS + 1;
   __shared__ unsigned turned[TRANSPOSED ? TILE * STRIDE : 1];
   float scale, back;
-  scale_of(__ldg(amax), top, &scale, &back);
+  fp8_scale(__ldg(amax), top, &scale, &back);
   if (blockIdx.x == 0 && blockIdx.y == 0 && threadIdx.x == 0) *factor = back;
   int64_t first_row = (int64_t)blockIdx.y * TILE, first_column = (int64_t)blockIdx.x * TILE;
   int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
@@ -140,8 +122,10 @@ cudaError_t launch_amax(const launch *l, int64_t n, const void *x, void *amax) {
   if (l->compute != DTYPE_BF16) return cudaErrorInvalidValue;
   if (clear_amax(l->stream, amax) != cudaSuccess) return cudaGetLastError();
   int64_t packs = n / PACK, blocks = (packs + 4 * THREADS - 1) / (4 * THREADS), most = 8 * MULTIPROCESSORS;
-  amax_of<<<(unsigned)(blocks < 1 ? 1 : blocks < most ? blocks : most), THREADS, 0, l->stream>>>(
-      packs, n, (const __nv_bfloat16 *)x, (float *)amax);
+  amax_of<<<(unsigned)(blocks < 1      ? 1
+                       : blocks < most ? blocks
+                                       : most),
+            THREADS, 0, l->stream>>>(packs, n, (const __nv_bfloat16 *)x, (float *)amax);
   return cudaGetLastError();
 }
 

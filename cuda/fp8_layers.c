@@ -1,10 +1,18 @@
-/* Linear layers whose products may be in 8 bits: operands are rounded into scratch right before their product. The plain
- * twin is engine/cpu/fp8.c. */
+/* Linear layers whose products may be in 8 bits: operands are rounded into scratch right before their product. The
+ * plain twin is engine/cpu/fp8.c. */
+#include <inttypes.h>
+
 #include "engine_parts.h"
 
 status fp8_operand(cuda_engine *e, bool gradient, int64_t rows, int64_t columns, const void *x, const void *amax,
                    void *straight, void *transposed, float *factor) {
   launch l = launch_of(e);
+  if (rows > FP8_MOST_ROWS) {
+    USER_ERROR("train.micro_batch × data.seq_len = %" PRId64
+               " rows are more than the %d that train.precision = fp8 takes; "
+               "lower train.micro_batch",
+               rows, FP8_MOST_ROWS);
+  }
   if (amax == NULL) {
     CUDA(launch_amax(&l, rows * columns, x, e->fp8.amax));
     amax = e->fp8.amax;

@@ -177,8 +177,10 @@ static status set_batch(cublasLtMatrixLayout_t layout, int parts, int64_t stride
 
 /* cuBLASLt's first operand is our right one. */
 static status set_factors(const plan *p, const float *left, const float *right) {
-  CUBLAS(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, (const void *)&right, sizeof right));
-  CUBLAS(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, (const void *)&left, sizeof left));
+  CUBLAS(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, (const void *)&right,
+                                        sizeof right));
+  CUBLAS(
+      cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, (const void *)&left, sizeof left));
   return STATUS_OK;
 }
 
@@ -280,7 +282,7 @@ static status plan_candidates(gemm *g, const plan *p, cublasLtMatmulHeuristicRes
   cublasStatus_t s = cublasLtMatmulAlgoGetHeuristic(g->handle, p->desc, p->a, p->b, p->c, p->c, preference, CANDIDATES,
                                                     results, found);
   cublasLtMatmulPreferenceDestroy(preference);
-  if (in_fp8(&p->key) && (s == CUBLAS_STATUS_NOT_SUPPORTED || *found == 0)) {
+  if (in_fp8(&p->key) && (s == CUBLAS_STATUS_NOT_SUPPORTED || (s == CUBLAS_STATUS_SUCCESS && *found == 0))) {
     *found = 0; /* for some shapes there is one only when k is cut */
     return STATUS_OK;
   }

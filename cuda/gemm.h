@@ -23,17 +23,17 @@ typedef enum {
  * MATH_PEDANTIC: fp32 arithmetic alone. The numbers are part of the table. */
 typedef enum { MATH_PEDANTIC, MATH_TF32, MATH_HALF, MATH_SPLIT } gemm_math;
 
-/* fp8: operands of 8 bits (engine/fp8.h), right e4m3, left e4m3 in the forward product and e5m2 in gradients, each to be
- * multiplied with its factor, and both stored with k as the last dimension, whatever the kind: left (n, k), right (m, k).
- * `in` is not read then. As is usual, forward products sum within the tensor core, gradients are carried over to fp32
- * registers every few terms. */
+/* fp8: operands of 8 bits (engine/fp8.h), right e4m3, left e4m3 in the forward product and e5m2 in gradients, each to
+ * be multiplied with its factor, and both stored with k as the last dimension, whatever the kind: left (n, k), right
+ * (m, k). `in` is not read then. As is usual, forward products sum within the tensor core, gradients are carried over
+ * to fp32 registers every few terms. */
 typedef struct {
   gemm_kind kind;
   int64_t n, m, k;
   dtype in, out;
   bool fp8;
   const float *left_factor, *right_factor; /* device scalars, on 16 bytes; fp8 */
-  const void *left, *right; /* x, dy, dy | w, w, x */
+  const void *left, *right;                /* x, dy, dy | w, w, x */
   void *result;
   const float *alpha; /* device scalar; NULL: 1 */
   bool accumulate;    /* result += … */

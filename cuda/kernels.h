@@ -60,14 +60,15 @@ cudaError_t launch_alpha_grad(const launch *l, int64_t M, const float *dots, int
                               const float *column_sums, void *dalpha);
 
 /* fp8.cu, for bf16. amax = largest magnitude of x (n). */
+enum { FP8_MOST_ROWS = 65535 * 128 }; /* of a tensor to be rounded */
 cudaError_t launch_amax(const launch *l, int64_t n, const void *x, void *amax);
 typedef struct {
   int64_t rows, columns; /* multiples of FP8_MULTIPLE */
   const void *x;         /* c (rows, columns) */
   const void *amax;
-  bool gradient;                /* e5m2; otherwise e4m3 */
-  void *straight, *transposed;  /* bytes (rows, columns), (columns, rows); one may be NULL */
-  float *factor;                /* what the rounded numbers are to be multiplied with */
+  bool gradient;               /* e5m2; otherwise e4m3 */
+  void *straight, *transposed; /* bytes (rows, columns), (columns, rows); one may be NULL */
+  float *factor;               /* what the rounded numbers are to be multiplied with */
 } fp8_round_args;
 cudaError_t launch_fp8_round(const launch *l, const fp8_round_args *a);
 

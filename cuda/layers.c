@@ -70,7 +70,7 @@ static status cuda_qkv_backward(engine *base, const qkv_backward_args *a) {
   return layer_weight_grad(e, &g, a->x, a->x_amax, NULL, a->dweight);
 }
 
-static status attend(cuda_engine *e, const attention_forward_args *a) {
+static status attention_of(cuda_engine *e, const attention_forward_args *a) {
   const engine *base = &e->base;
   launch l = launch_of(e);
   if (fused_takes(e, a->h, a->alibi, a->dropout.p)) {
@@ -91,7 +91,7 @@ static status attend(cuda_engine *e, const attention_forward_args *a) {
 static status cuda_attention_forward(engine *base, const attention_forward_args *a) {
   cuda_engine *e = (cuda_engine *)base;
   launch l = launch_of(e);
-  TRY(attend(e, a));
+  TRY(attention_of(e, a));
   if (a->out_amax != NULL) {
     CUDA(launch_amax(&l, a->B * a->T * a->H * a->h, a->out, a->out_amax));
   }
@@ -197,8 +197,8 @@ static status cuda_conv_forward(engine *base, const conv_forward_args *a) {
 static status cuda_conv_backward(engine *base, const conv_backward_args *a) {
   cuda_engine *e = (cuda_engine *)base;
   launch l = launch_of(e);
-  CUDA(
-      launch_act_backward(&l, a->B * a->T, a->D, &a->act, NULL, a->c, a->da, NULL, a->scratch_c, NULL, e->partial, NULL));
+  CUDA(launch_act_backward(&l, a->B * a->T, a->D, &a->act, NULL, a->c, a->da, NULL, a->scratch_c, NULL, e->partial,
+                           NULL));
   CUDA(launch_act_finish(&l, a->D, &a->act, NULL, e->partial, &a->dact, NULL, NULL));
   CUDA(launch_conv_input_grad(&l, a));
   REQUIRE(a->k <= 64, "wave_kernel_size %" PRId64 ": the GPU takes up to 64", a->k);

@@ -89,8 +89,8 @@ static size_t fused_bytes(const cuda_engine *e, const engine_limits *l) {
 
 static size_t cuda_scratch_bytes(const engine *e, const engine_limits *l) {
   scratch_sizes s = scratch_of(e, l);
-  return s.product + s.masked + s.logits + s.partial + s.sums + s.chunks + s.delta + s.rows + s.fp8_left + s.fp8_left_transposed + s.fp8_right +
-         fused_bytes((const cuda_engine *)e, l);
+  return s.product + s.masked + s.logits + s.partial + s.sums + s.chunks + s.delta + s.rows + s.fp8_left +
+         s.fp8_left_transposed + s.fp8_right + fused_bytes((const cuda_engine *)e, l);
 }
 
 static status cuda_memory(engine *base, device_usage *out) {
@@ -157,7 +157,7 @@ status fp8_room_prepare(cuda_engine *e, const engine_limits *l) {
   TRY(grow(base, &room->right, &have->fp8_right, s.fp8_right, "an operand in 8 bits"));
   if (room->left_factor == NULL) {
     float *scalars;
-    TRY(cuda_alloc(base, SCALARS * APART * sizeof(float), "factors of operands", (void **)&scalars));
+    TRY(cuda_alloc(base, (size_t)SCALARS * APART * sizeof(float), "factors of operands", (void **)&scalars));
     room->left_factor = scalars;
     room->right_factor = scalars + APART;
     room->gradient_amax = scalars + (ptrdiff_t)2 * APART;

@@ -10,6 +10,7 @@ and the losses on held-out text. Ends with 1 when a run fails or the means are f
 import argparse
 import csv
 import json
+import math
 import os
 import pathlib
 import subprocess
@@ -24,9 +25,8 @@ WINDOW = 50
 def read_run(folder):
     with open(folder / "metrics.csv", newline="") as f:
         rows = list(csv.DictReader(f))
-    return {"steps": [int(r["step"]) for r in rows], "loss": [float(r["loss"]) for r in rows], "norm": [float(r["grad_norm"]) for r in rows],
-            "val": {int(r["step"]): float(r["val_loss"]) for r in rows if r.get("val_loss")},
-            "ms": sorted(float(r["step_ms"]) for r in rows)[len(rows) // 2], "tok_s": sorted(float(r["tok_s"]) for r in rows)[len(rows) // 2]}
+    return {"steps": [int(r["step"]) for r in rows], "loss": [float(r["loss"]) for r in rows],
+            "val": {int(r["step"]): float(r["val_loss"]) for r in rows if r.get("val_loss")}, "tok_s": sorted(float(r["tok_s"]) for r in rows)[len(rows) // 2]}
 
 
 def means(x):
@@ -37,12 +37,12 @@ def means(x):
 def compare(first, other):
     if first["steps"] != other["steps"] or len(first["steps"]) < 2 * WINDOW:
         raise SystemExit(f"precision_curves: the runs have {len(first['steps'])} and {len(other['steps'])} steps; they must be the same, and {2 * WINDOW} at least")
+    if not all(map(math.isfinite, first["loss"] + other["loss"])):
+        raise SystemExit("precision_curves: a loss is not finite")
     smooth = [abs(b - a) / a for a, b in zip(means(first["loss"]), means(other["loss"]))]
     single = [abs(b - a) / a for a, b in zip(first["loss"], other["loss"])]
     worst = max(range(len(smooth)), key=smooth.__getitem__)
     last = (means(first["loss"])[-1], means(other["loss"])[-1])
-    if any(x != x for x in other["loss"] + first["loss"]):
-        raise SystemExit("precision_curves: a loss is not a number")
     return {"largest_difference": smooth[worst], "at_step": first["steps"][worst + WINDOW - 1], "largest_single_difference": max(single),
             "last_mean": last[1], "last_mean_of_first": last[0], "last_difference": (last[1] - last[0]) / last[0],
             "val_differences": {step: (other["val"][step] - loss) / loss for step, loss in first["val"].items() if step in other["val"]},
@@ -69,8 +69,11 @@ def main():
     p.add_argument("--within", type=float, default=0.005, metavar="SHARE")
     o = p.parse_args()
     names, changes = [w for w in o.words if "=" not in w], [w for w in o.words if "=" in w]
-    if len(names) < 2:
-        p.error("give at least two precisions")
+    if len(names) < 2 or len(set(names)) < len(names):
+        p.error("give at least two different precisions")
+    for name in names:
+        if (o.out / name).exists():
+            p.error(f"{o.out / name} is there already, and a run would go on from it: remove it, or give another folder with -o")
     o.out.mkdir(parents=True, exist_ok=True)
     started = []
     for name, gpu in zip(names, in_turn(len(names))):

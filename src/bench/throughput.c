@@ -201,6 +201,13 @@ static void short_name(const char *name, char *out, size_t room) {
 static status add_measurements(session *s, const throughput_job *job, const dist *d, const char *model,
                                const bench_choice *choice, bool forward) {
   for (bench_mode mode = BENCH_TRAIN; mode <= BENCH_FORWARD; mode++) {
+    bool fp8 = choice->precision != NULL && strcmp(choice->precision, "fp8") == 0;
+    if (mode == BENCH_FORWARD && forward && fp8) { /* only training has such products */
+      if (!job->train) {
+        USER_ERROR("--mode forward has no fp8: products in 8 bits are for training; give bf16, fp16, tf32 or fp32");
+      }
+      continue;
+    }
     if (mode == BENCH_TRAIN ? job->train : forward) {
       measurement *m = &s->list[s->n];
       *m = (measurement){.model = model, .mode = mode};

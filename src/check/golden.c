@@ -334,8 +334,7 @@ static status prepare(trial *t) {
                    .T = k->T,
                    .recompute = RECOMPUTE_NONE,
                    .label_smoothing = k->c->train.label_smoothing,
-                   .training = true,
-                   .fp8 = t->e->fp8};
+                   .training = true};
   TRY(model_run_create(k->m, t->e, &spec, &t->run));
   TRY(memory_new(&t->sorted, (size_t)rows, sizeof(int32_t), "order of rows"));
   size_t ids = (size_t)rows * sizeof(int32_t);

@@ -48,8 +48,11 @@ static status compare_keys(const checkpoint *k, const config *now, char **refuse
     row r;
     TRY(row_get(k->config, now, i, &r));
     status result = STATUS_OK;
+    /* Elsewhere a run's precision tells its arithmetic; fp8 leaves that to the device. */
+    bool arithmetic =
+        now->train.precision == PRECISION_FP8 && strcmp(r.section, "run") == 0 && strcmp(r.name, "device") == 0;
     if (!row_same(&r) && r.change != CHANGE_FREE) {
-      result = append(r.change == CHANGE_REFUSE ? refused : warned, &r);
+      result = append(r.change == CHANGE_REFUSE || arithmetic ? refused : warned, &r);
     }
     row_free(&r);
     TRY(result);

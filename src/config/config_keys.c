@@ -244,8 +244,8 @@ const config_key config_keys[] = {
     FRACTION(train, label_smoothing, "0", CHANGE_WARN, "Weight of the uniform distribution in the training loss."),
     CHOICE(train, precision, "auto", precisions, CHANGE_REFUSE,
            "Arithmetic of the model. auto: bf16 on a GPU, fp32 on the CPU. Master weights, moments and gradient sums "
-           "are fp32. fp8: as auto, but training's products inside all blocks but the first and the last take operands of "
-           "8 bits, scaled tensor by tensor; d_model, d_mlp and seq_len must be multiples of 16. Pays from widths of about "
+           "are fp32. fp8: as auto, but training's products of attention and MLP in all blocks but the first and the last "
+           "take operands of 8 bits, scaled tensor by tensor; d_model, d_mlp and seq_len must be multiples of 16. Pays from widths of about "
            "1000 on."),
     INTEGER_OR(
         train, loss_scale, "dynamic", 0, 1, LARGEST_LOSS_SCALE, "", CHANGE_WARN,

@@ -1,8 +1,8 @@
-/* Operands of matrix products in 8 bits, by per-tensor current scaling: x becomes the nearest number (ties to even) of a
- * format times a power of two that belongs to the whole tensor. The power is the largest that keeps the tensor's
- * largest magnitude inside the format, so scaling itself rounds nothing and every engine gets the same values.
- * Activations and weights take e4m3, gradients e5m2, as the field does (Micikevicius et al., "FP8 Formats for Deep
- * Learning", 2022).
+/* Operands of matrix products in 8 bits, by per-tensor current scaling: x becomes the nearest number (ties to even) of
+ * a format times a power of two that belongs to the whole tensor. The power is the largest that keeps the tensor's
+ * largest magnitude inside the format (and within 2^±FP8_SHIFT_LIMIT), so scaling itself rounds nothing and every
+ * engine gets the same values. Activations and weights take e4m3, gradients e5m2, as the field does (Micikevicius et
+ * al., "FP8 Formats for Deep Learning", 2022).
  */
 #ifndef PSANN_ENGINE_FP8_H
 #define PSANN_ENGINE_FP8_H
@@ -18,7 +18,7 @@ typedef struct {
   int top;      /* the largest number is 0.875 · 2^top */
 } fp8_format;
 
-static const fp8_format fp8_e4m3 = {.mantissa = 3, .least = -6, .top = 9}; /* up to 448 */
+static const fp8_format fp8_e4m3 = {.mantissa = 3, .least = -6, .top = 9};   /* up to 448 */
 static const fp8_format fp8_e5m2 = {.mantissa = 2, .least = -14, .top = 16}; /* up to 57344 */
 
 /* The exponent of the power of two that a tensor with the largest magnitude amax is multiplied with before it is

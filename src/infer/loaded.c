@@ -27,8 +27,9 @@ static status make_model(loaded *l, const char *device, const char *strategy) {
   TRY(config_set(c, "parallel", "strategy", strategy != NULL ? strategy : "auto", "--strategy"));
   TRY(model_create(&c->model, NULL, &l->m));
   TRY(checkpoint_fits(l->k, l->m));
-  if (device != NULL) {
-    c->train.precision = PRECISION_AUTO; /* the file's weights are fp32: any device can compute with them */
+  if (device != NULL || c->train.precision == PRECISION_FP8) {
+    c->train.precision =
+        PRECISION_AUTO; /* the file's weights are fp32: any device can compute with them; fp8 is for training */
   }
   TRY(engine_resolve(&c->run.device, &c->train.precision));
   c->parallel.transport = TRANSPORT_AUTO;

@@ -63,7 +63,7 @@ static status bind(void *state, buffer_plan *p, const model *m, const unit *u, c
   if (s->has_mlp) {
     TRY(mlp_bind(&s->mlp, p, m, u, prefix, &mlp, &norm2));
   } else if (s->has_wave) {
-    TRY(norm_bind(&s->replaced, p, u, prefix, &norm2, m->config.d_model, "replaced.norm"));
+    TRY(norm_bind(&s->replaced, p, u, prefix, &norm2, m->config.d_model, "replaced.norm", false));
   }
   if (s->has_wave) {
     if (p->training && s->has_mlp) {

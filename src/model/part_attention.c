@@ -14,7 +14,7 @@ status attention_bind(attention_part *a, buffer_plan *p, const model *m, const u
   a->q = unit_tensor(u, prefix, "attn.q_proj.weight");
   a->o = unit_tensor(u, prefix, "attn.o_proj.weight");
   REQUIRE(a->q != NULL && a->o != NULL, "unit %s has no attention", u->name);
-  TRY(norm_bind(&a->norm, p, u, prefix, norm, D, "attention.norm"));
+  TRY(norm_bind(&a->norm, p, u, prefix, norm, D, "attention.norm", true));
   TRY(plan_keep(p, RECOMPUTE_CHEAP, "attention.qkv", p->compute, p->rows * 3 * D, &a->qkv));
   TRY(plan_keep(p, RECOMPUTE_CHEAP, "attention.context", p->compute, p->rows * D, &a->context));
   TRY(plan_amax(p, "attention.context.amax", &a->context_amax));
@@ -56,8 +56,7 @@ status attention_part_forward(const block_call *c, const attention_part *a, cons
   }
   ENGINE(p->e, out_forward, .B = p->B, .T = p->T, .D = k->d_model, .K = k->d_model, .in = a->context,
          .in_amax = for_products(c, a->context_amax), .weight = weight_of(c, a->o),
-         .dropout = dropout_at(c, k->dropout, SITE_ATTENTION_OUT), .residual = x, .y = y,
-         .norm = next);
+         .dropout = dropout_at(c, k->dropout, SITE_ATTENTION_OUT), .residual = x, .y = y, .norm = next);
   return STATUS_OK;
 }
 
@@ -66,14 +65,13 @@ status attention_part_backward(const block_call *c, const attention_part *a, con
   const config_model *k = &p->m->config;
   ENGINE(p->e, out_backward, .B = p->B, .T = p->T, .D = k->d_model, .K = k->d_model, .in = a->context,
          .in_amax = a->context_amax, .weight = weight_of(c, a->o),
-         .dropout = dropout_at(c, k->dropout, SITE_ATTENTION_OUT), .dy = p->dx, .dy_amax = p->dx_amax,
-         .din = p->dn, .dweight = grad_of(c, a->o));
+         .dropout = dropout_at(c, k->dropout, SITE_ATTENTION_OUT), .dy = p->dx, .dy_amax = p->dx_amax, .din = p->dn,
+         .dweight = grad_of(c, a->o));
   ENGINE(p->e, attention_backward, .B = p->B, .T = p->T, .H = k->n_heads, .h = k->d_model / k->n_heads,
          .alibi = k->positional_encoding == POSITION_ALIBI, .dropout = dropout_at(c, k->dropout, SITE_ATTENTION),
          .qkv = a->qkv, .out = a->context, .lse = a->lse, .dout = p->dn, .dqkv = p->wide);
   ENGINE(p->e, qkv_backward, .B = p->B, .T = p->T, .D = k->d_model, .H = k->n_heads, .x = a->norm.y,
-         .x_amax = a->norm.y_amax, .weight = weight_of(c, a->q),
-         .rope = k->positional_encoding == POSITION_ROPE, .dqkv = p->wide, .dx = p->dn,
-         .dweight = grad_of(c, a->q));
+         .x_amax = a->norm.y_amax, .weight = weight_of(c, a->q), .rope = k->positional_encoding == POSITION_ROPE,
+         .dqkv = p->wide, .dx = p->dn, .dweight = grad_of(c, a->q));
   return norm_part_backward(c, &a->norm, x, p->dn, p->dx, p->dx);
 }

@@ -8,7 +8,7 @@ status norm_tensors(tensor_table *t, const norm_names *names, int64_t D, bool tr
 }
 
 status norm_bind(norm_part *n, buffer_plan *p, const unit *u, const char *prefix, const norm_names *names, int64_t D,
-                 const char *role) {
+                 const char *role, bool operand) {
   n->kind = names->kind;
   n->scale = unit_tensor(u, prefix, names->scale);
   n->bias = unit_tensor(u, prefix, names->bias);
@@ -16,7 +16,9 @@ status norm_bind(norm_part *n, buffer_plan *p, const unit *u, const char *prefix
   TRY(plan_keep(p, RECOMPUTE_NONE, role, p->compute, p->rows * D, &n->y));
   char stats[32], amax[32];
   snprintf(amax, sizeof(amax), "%s.amax", role);
-  TRY(plan_amax(p, amax, &n->y_amax));
+  if (operand) {
+    TRY(plan_amax(p, amax, &n->y_amax));
+  }
   snprintf(stats, sizeof(stats), "%s.stats", role);
   return plan_keep(p, RECOMPUTE_CHEAP, stats, p->state, p->rows * (n->kind == NORM_LAYER ? 2 : 1), &n->stats);
 }

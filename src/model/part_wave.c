@@ -41,7 +41,7 @@ status wave_bind(wave_part *s, buffer_plan *p, const model *m, const unit *u, co
     TRY(plan_take(p, "taps in reach", p->state, D * s->taps, &s->near_taps));
   }
   s->reach = (s->taps - 1) * s->dilation;
-  TRY(norm_bind(&s->norm, p, u, prefix, &wave_norm, D, "wave.norm"));
+  TRY(norm_bind(&s->norm, p, u, prefix, &wave_norm, D, "wave.norm", false));
   TRY(act_bind(&s->act, u, prefix, "wave.act", c));
   if (p->training) {
     TRY(plan_keep(p, RECOMPUTE_NONE, "wave.conv", p->compute, p->rows * D, &s->conv));

@@ -126,8 +126,9 @@ typedef struct {
 } norm_part;
 
 status norm_tensors(tensor_table *t, const norm_names *names, int64_t D, bool trainable);
+/* operand: products read its output, which may then be in 8 bits. */
 status norm_bind(norm_part *n, buffer_plan *p, const unit *u, const char *prefix, const norm_names *names, int64_t D,
-                 const char *role);
+                 const char *role, bool operand);
 /* `u`, `w`: the unit that owns the norm's tensors. */
 norm_spec norm_next(const norm_part *n, const engine *e, const unit *u, const unit_weights *w);
 status norm_again(const block_call *c, const norm_part *n, const void *x);

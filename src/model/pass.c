@@ -50,8 +50,8 @@ static status fill(pass_buffers *b) {
     b->plan.fp8 = b->inner_fp8 && i > 0 && i < (int)L - 1;
     TRY(m->base->bind(state_of(b, i), &b->plan, m, &m->units[i + 1], prefix, i));
   }
-  b->plan.fp8 = false;
-  TRY(norm_bind(&b->final, &b->plan, &m->units[L + 1], "", &m->base->final_norm, m->config.d_model, "final.norm"));
+  TRY(norm_bind(&b->final, &b->plan, &m->units[L + 1], "", &m->base->final_norm, m->config.d_model, "final.norm",
+                false));
   return b->plan.training ? take_backward(b, stream) : STATUS_OK;
 }
 

@@ -94,6 +94,10 @@ static status golden(const arguments *a, bool *good) {
   if (result == STATUS_OK && !fp64 && a->precision != NULL) {
     result = config_set(c, "train", "precision", a->precision, "--precision");
   }
+  if (result == STATUS_OK && c->train.precision == PRECISION_FP8) {
+    result = status_set(STATUS_USER_ERROR, __FILE__, __LINE__,
+                        "--precision fp8 is for training runs: parity cases have no values of it; give one of the others");
+  }
   config_device device = fp64 && a->device == NULL ? DEVICE_CPU : c->run.device;
   config_precision precision = fp64 ? PRECISION_FP64 : a->precision != NULL ? c->train.precision : PRECISION_FP32;
   config_free(c);

@@ -14,7 +14,10 @@ static volatile sig_atomic_t announcing;
 /* Only calls what POSIX lists as async-signal-safe. */
 static void on_signal(int signal_number) {
   if (requested != 0 && signal_number == SIGINT) {
-    if (watch_interrupt(STOP_EXIT_CODE)) {
+    int kept = errno;
+    bool told = watch_interrupt(STOP_EXIT_CODE);
+    errno = kept;
+    if (told) {
       return; /* other ranks must not take this one for dead */
     }
     terminal_give_back();

@@ -23,12 +23,14 @@
 
 enum {
   BEATS = 20,        /* in a time-out, */
+  INTERRUPT_S = 2,   /* the same after the user's second Ctrl-C */
   LAST_RESORT_S = 5, /* the process ends after this, whatever hangs on the way */
   EXCHANGES = 2,
   DEPUTIES = 3, /* ranks that speak one after the other when rank 0 is gone; the rest speaks with the last */
 };
 
-static const double MOST_INTERVAL_S = 1, LEAST_INTERVAL_S = 0.02, FLUSH_S = 1, INTERRUPT_FLUSH_S = 0.3, DEPUTY_S = 1, FAULT_S = 2;
+static const double MOST_INTERVAL_S = 1, LEAST_INTERVAL_S = 0.02, FLUSH_S = 1, INTERRUPT_FLUSH_S = 0.3, DEPUTY_S = 1,
+                    FAULT_S = 2;
 static const long GIVE_UP_NS = 500000000;
 
 /* What rank 0 tells the others to do. */
@@ -51,7 +53,7 @@ static struct {
   pthread_t thread;
   atomic_bool ending, stopping;
   atomic_int interrupted; /* the code to end with; 0: not */
-  pthread_mutex_t lock; /* of what follows: an exchange is not destroyed while the watchdog looks at it */
+  pthread_mutex_t lock;   /* of what follows: an exchange is not destroyed while the watchdog looks at it */
   collectives *exchanges[EXCHANGES];
 } w = {.wake = -1, .lock = PTHREAD_MUTEX_INITIALIZER};
 
@@ -133,12 +135,16 @@ static _Noreturn void end_failed(bool kills, const watch_peer *peer) {
   end_process(STATUS_FAILURE);
 }
 
-/* Rank 0 passes it on; what comes of the ranks' connections in the meantime is no death. */
-static _Noreturn void end_interrupted(int code) {
+/* Those that don't know it yet are told: rank 0 by the rank that was asked, the others by rank 0. What comes of the
+ * ranks' connections in the meantime is no death. */
+static _Noreturn void end_interrupted(int code, bool tell) {
   const int32_t said = code;
-  last_resort();
-  tell_all(MESSAGE_INTERRUPT, &said, sizeof said);
-  flush(INTERRUPT_FLUSH_S);
+  watch_end_within(INTERRUPT_S, code);
+  if (tell) {
+    flush(INTERRUPT_FLUSH_S); /* a beat that is still on its way would keep the message back */
+    tell_all(MESSAGE_INTERRUPT, &said, sizeof said);
+    flush(INTERRUPT_FLUSH_S);
+  }
   for (int r = 0; r < w.d->ranks; r++) {
     wire_close(&w.wires[r]); /* in order: a reset would overtake the message */
   }
@@ -191,7 +197,7 @@ static void take_message(rank_view *v, const message *m, double now) {
   } else if (m->type == MESSAGE_INTERRUPT && m->bytes == sizeof(int32_t)) {
     int32_t code;
     memcpy(&code, m->payload, sizeof code);
-    end_interrupted(code);
+    end_interrupted(code, w.d->rank == 0);
   }
 }
 
@@ -312,7 +318,7 @@ static void *watch(void *unused) {
     wait_for_news(next);
     int code = atomic_load(&w.interrupted);
     if (code != 0) {
-      end_interrupted(code);
+      end_interrupted(code, true);
     }
     double now = clock_seconds();
     receive(now);
@@ -425,8 +431,6 @@ void watch_exchange(collectives *a, collectives *b) {
   pthread_mutex_unlock(&w.lock);
 }
 
-static volatile sig_atomic_t late_code;
-
 static void wake(void) {
   ssize_t ignored = write(w.wake, &(uint64_t){1}, sizeof(uint64_t));
   (void)ignored;
@@ -460,11 +464,12 @@ bool watch_interrupt(int code) {
     return false;
   }
   atomic_store(&w.interrupted, code);
-  watch_end_within(1, code);
+  watch_end_within(INTERRUPT_S, code);
   wake();
   return true;
 }
 
+static volatile sig_atomic_t late_code;
 
 static void end_late(int signal_number) {
   (void)signal_number;

@@ -23,8 +23,8 @@ void watch_ending(void);
 /* The same, and the thread ends. Harmless when nothing runs. */
 void watch_stop(void);
 
-/* The user wants the job to end at once: this rank tells the others, and all end with `code`, within a second. False where
- * nothing runs: the caller ends by itself. For a signal handler. */
+/* The user wants the job to end at once: this rank tells the others, and all end with `code`, within two seconds. False
+ * where nothing runs: the caller ends by itself. For a signal handler. */
 bool watch_interrupt(int code);
 
 /* The process ends with this code after so many seconds, unless it has ended before: for its last steps after a failure,

@@ -11,10 +11,10 @@
 enum { MESSAGE_BYTES = 1024 };
 
 typedef enum {
-  MESSAGE_BEAT,    /* an activity: alive, and this is what the main thread does */
-  MESSAGE_END,     /* the sender comes to its end in order: no word after it means nothing */
-  MESSAGE_FAULT,   /* text: the sender found a failure of its own */
-  MESSAGE_VERDICT, /* rank 0: the job ends */
+  MESSAGE_BEAT,      /* an activity: alive, and this is what the main thread does */
+  MESSAGE_END,       /* the sender comes to its end in order: no word after it means nothing */
+  MESSAGE_FAULT,     /* text: the sender found a failure of its own */
+  MESSAGE_VERDICT,   /* rank 0: the job ends */
   MESSAGE_INTERRUPT, /* int32: the sender ends at once, as its user asked, with this code, and so does the job */
   MESSAGE_TYPES,
 } message_type;

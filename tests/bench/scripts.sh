@@ -73,6 +73,7 @@ curves 0.05 || { cat "$work/curves.log"; fail precision_curves.py; }
 keys "$work/curves/summary.json" config first window precisions
 [ "$(wc -l <"$work/curves/curves.csv")" = 111 ] || fail "110 steps were asked for"
 grep -q "^| fp8 | [0-9.]* | [0-9.]* (110) |" "$work/curves/report.md" || fail "the report lacks fp8"
+if curves 0.05; then fail "old runs were taken for new ones"; fi
 rm -r "$work/curves"
 if curves 0.0000001; then fail "two precisions within 1e-7"; fi
 "$source/launch/tiny_corpus.sh" --mib much >/dev/null 2>&1 && fail "--mib much was taken"

@@ -44,7 +44,7 @@ void op_describe(const op_case *c, char *text, size_t size) {
   } options[] = {{"bounds", c->bounds},   {"rope", c->rope}, {"alibi", c->alibi},       {"sinusoidal", c->sinusoidal},
                  {"past", c->past},       {"bias", c->bias}, {"alpha", c->alpha},       {"causal", c->causal},
                  {"history", c->history}, {"keep", c->keep}, {"in place", c->in_place}, {"frozen", c->frozen},
-                 {"beside", c->beside}, {"fp8", c->fp8}};
+                 {"beside", c->beside},   {"fp8", c->fp8}};
   size_t at = 0;
   text[0] = 0;
   for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {

@@ -1,5 +1,6 @@
-/* Operands in 8 bits on the CPU engine: every value of both formats, borders between neighbours, scales, and what happens
- * to values that are not finite. The values of the formats are written down from their definition here, bit by bit.
+/* Operands in 8 bits on the CPU engine: every value of both formats, borders between neighbours, scales, and what
+ * happens to values that are not finite. The values of the formats are written down from their definition here, bit by
+ * bit.
  */
 #include <math.h>
 #include <string.h>
@@ -31,8 +32,8 @@ static double nearest(fp8_format f, double x) {
   return copysign(best, x);
 }
 
-/* What the engine makes of x (SIZE): the first row of the product with one, whose own scale is exact. gradient: as dy of
- * a backward, otherwise as the input of a forward. */
+/* What the engine makes of x (SIZE): the first row of the product with one, whose own scale is exact. gradient: as dy
+ * of a backward, otherwise as the input of a forward. */
 static void round_row(dtype type, bool gradient, const double *x, double amax, double *out) {
   engine_limits limits = limits_of(1, SIZE, SIZE, 1, SIZE, 1);
   engine *e;
@@ -48,7 +49,8 @@ static void round_row(dtype type, bool gradient, const double *x, double amax, d
   void *a = row, *b = one, *m = &amax, *i = in, *im = &in_amax;
   float fm = (float)amax, fim = 1;
   if (type == DTYPE_F32) {
-    a = to_floats(row, SIZE * SIZE), b = to_floats(one, SIZE * SIZE), m = &fm, i = to_floats(in, SIZE * SIZE), im = &fim;
+    a = to_floats(row, SIZE * SIZE), b = to_floats(one, SIZE * SIZE), m = &fm, i = to_floats(in, SIZE * SIZE),
+    im = &fim;
   }
   if (gradient) {
     out_backward_args args = {.B = 1, .T = SIZE, .D = SIZE, .K = SIZE, .in = i, .in_amax = im, .weight = b};
@@ -88,8 +90,9 @@ static void test_codes(void **state) {
     for (int code = 0; code < CODES && isfinite(decode(f, code)); code++) {
       double here = decode(f, code), next = decode(f, code + 1);
       double middle = isfinite(next) ? (here + next) / 2 : here;
-      double x[SIZE] = {here,  -here,  middle, -middle, middle * (1 + 1e-6), middle * (1 - 1e-6), -middle * (1 + 1e-6),
-                        middle * 0.999, amax,  -amax,   0,      amax * 2 /* is cut */};
+      double x[SIZE] = {
+          here, -here, middle, -middle, middle * (1 + 1e-6), middle * (1 - 1e-6), -middle * (1 + 1e-6), middle * 0.999,
+          amax, -amax, 0,      amax * 2 /* is cut */};
       check_values(DTYPE_F32, gradient, x, amax);
       check_values(DTYPE_F64, gradient, x, amax);
     }

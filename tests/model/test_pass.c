@@ -99,6 +99,111 @@ static void test_gradients(void **unused) {
   }
 }
 
+/* ---- largest magnitudes ---- */
+
+/* The CPU engine with a look at every largest magnitude that an operation is given: it must be that of the array beside
+ * it, now, whatever the buffers went through since it was found. */
+static struct {
+  const engine_ops *ops;
+  int looked;
+} real;
+
+static void look(const char *what, const void *amax, const void *x, int64_t n) {
+  if (amax == NULL) {
+    return;
+  }
+  double most = 0;
+  for (int64_t i = 0; i < n; i++) {
+    most = fmax(most, fabs(((const double *)x)[i]));
+  }
+  if (*(const double *)amax != most || most == 0) {
+    fail_msg("%s: the largest magnitude is said to be %.17g, and is %.17g", what, *(const double *)amax, most);
+  }
+  real.looked++;
+}
+
+static status look_qkv_forward(engine *e, const qkv_forward_args *a) {
+  look("x of qkv_forward", a->x_amax, a->x, a->B * a->T * a->D);
+  return real.ops->qkv_forward(e, a);
+}
+static status look_qkv_backward(engine *e, const qkv_backward_args *a) {
+  look("x of qkv_backward", a->x_amax, a->x, a->B * a->T * a->D);
+  return real.ops->qkv_backward(e, a);
+}
+static status look_out_forward(engine *e, const out_forward_args *a) {
+  look("in of out_forward", a->in_amax, a->in, a->B * a->T * a->K);
+  return real.ops->out_forward(e, a);
+}
+static status look_out_backward(engine *e, const out_backward_args *a) {
+  look("in of out_backward", a->in_amax, a->in, a->B * a->T * a->K);
+  look("dy of out_backward", a->in_amax ? a->dy_amax : NULL, a->dy, a->B * a->T * a->D);
+  assert_true(a->in_amax == NULL || a->dy_amax != NULL); /* there is one: norm_backward left it */
+  return real.ops->out_backward(e, a);
+}
+static status look_up_forward(engine *e, const up_forward_args *a) {
+  look("x of up_forward", a->x_amax, a->x, a->N * a->D);
+  return real.ops->up_forward(e, a);
+}
+/* a is there, or what will be computed again has the forward's bits. */
+static status look_mlp_backward(engine *e, const mlp_backward_args *a) {
+  int64_t N = a->B * a->T;
+  look("x of mlp_backward", a->x_amax, a->x, N * a->D);
+  look("dy of mlp_backward", a->x_amax ? a->dy_amax : NULL, a->dy, N * a->D);
+  assert_true((a->x_amax == NULL) == (a->a_amax == NULL) && (a->x_amax == NULL || a->dy_amax != NULL));
+  double a_amax = a->a_amax ? *(const double *)a->a_amax : 0;
+  status s = real.ops->mlp_backward(e, a);
+  look("a of mlp_backward", a->a_amax ? &a_amax : NULL, a->a ? a->a : a->scratch_a, N * a->M);
+  return s;
+}
+
+static void check_magnitudes(const char *keys, const char *more, config_recompute recompute) {
+  model *m = create(keys, more);
+  engine *e;
+  GOOD(engine_cpu_create(DTYPE_F64, 1, test_seed(), &e));
+  real.ops = e->ops;
+  real.looked = 0;
+  engine_ops looking = *e->ops;
+  looking.qkv_forward = look_qkv_forward, looking.qkv_backward = look_qkv_backward;
+  looking.out_forward = look_out_forward, looking.out_backward = look_out_backward;
+  looking.up_forward = look_up_forward, looking.mlp_backward = look_mlp_backward;
+  e->ops = &looking;
+  e->fp8 = true;
+  run_spec spec = {.B = 2, .T = 16, .recompute = recompute, .training = true, .fp8 = true};
+  model_run *r;
+  GOOD(model_run_create(m, e, &spec, &r));
+  set_step(e);
+  test_source *s = test_source_create(m, e, test_seed());
+  test_batch *b = test_batch_create(e, spec.B, spec.T, m->config.vocab_size);
+  double *loss = engine_new(e, sizeof(double)), *sums = engine_new(e, 3 * sizeof(double));
+  for (int pass = 0; pass < 2; pass++) {
+    int before = real.looked;
+    test_source_reset(s);
+    assert_true(isfinite(train_loss(r, s, b, loss)));
+    assert_true(real.looked - before >= 2 * 5); /* two inner blocks, five magnitudes of attention each at least */
+    before = real.looked;
+    GOOD(model_eval(r, &s->source, &b->batch, sums));
+    assert_int_equal(real.looked, before); /* evaluation has none */
+  }
+  e->ops->free(e, loss);
+  e->ops->free(e, sums);
+  test_batch_free(b);
+  test_source_free(s);
+  model_run_free(r);
+  e->ops->destroy(e);
+  model_free(m);
+}
+
+static void test_magnitudes(void **unused) {
+  const char *dropout[] = {"", " dropout=0.2 wave_dropout=0.3"};
+  for (int i = 0; i < n_model_variants; i++) {
+    for (int k = 0; k < 6; k++) {
+      char more[96];
+      snprintf(more, sizeof more, "n_layers=4 d_model=32 n_heads=2 d_mlp=48%s", dropout[k % 2]);
+      check_magnitudes(model_variants[i].keys, more, (config_recompute)(k / 2));
+    }
+  }
+}
+
 /* ---- recomputation ---- */
 
 /* Loss and all gradients of two micro-batches in a row, as bytes. */
@@ -454,9 +559,9 @@ static void test_memory(void **unused) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_gradients),  cmocka_unit_test(test_recompute), cmocka_unit_test(test_causality),
-      cmocka_unit_test(test_evaluation), cmocka_unit_test(test_dropout),   cmocka_unit_test(test_memory),
-      cmocka_unit_test(test_forward),
+      cmocka_unit_test(test_gradients), cmocka_unit_test(test_magnitudes), cmocka_unit_test(test_recompute),
+      cmocka_unit_test(test_causality), cmocka_unit_test(test_evaluation), cmocka_unit_test(test_dropout),
+      cmocka_unit_test(test_memory),    cmocka_unit_test(test_forward),
   };
   return cmocka_run_group_tests_name("model pass", tests, NULL, NULL);
 }

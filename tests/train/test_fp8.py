@@ -61,22 +61,35 @@ class Fp8(TrainCase):
             self.assertLess(abs(a - b) / b, 0.02)
 
     def test_evaluation_is_in_the_compute_type(self):
-        """psann_eval, which knows nothing of fp8, gives the loss that training noted."""
-        done = subprocess.run([PROGRAMS / "psann_eval", self.reference, self.val, "--device", "cpu", "--json"], env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
-        self.assertEqual(done.returncode, 0, done.stderr)
-        done = json.loads(done.stdout)
+        """psann_eval gives the loss that training noted, with a device named and without, and makes no room for products in 8 bits."""
+        said = []
+        for more in ([], ["--device", "cpu"]):
+            done = subprocess.run([PROGRAMS / "psann_eval", self.reference, self.val, "--json", *more], env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertNotIn("fp8", done.stdout + done.stderr)
+            said.append({k: v for k, v in json.loads(done.stdout).items() if k != "seconds"})
+        done = said[0]
+        self.assertEqual(said[0], said[1])
         fresh = self.folder / "whole"
         self.run_train(self.config(fresh, **self.keys), "eval.batches=1000", timeout=120)
         noted = [float(r["val_loss"]) for r in self.rows(fresh) if r["val_loss"]][-1]
         self.assertAlmostEqual(done["loss"], noted, places=5)
 
     def test_other_bases(self):
-        for base, more in (("waveresnet", {"wave_interleave": True}), ("transformer", {"mlp_activation": "relu"})):
-            keys = dict(self.keys, model=dict(self.keys["model"], base=base, **more))
-            runs = [self.folder / f"{base}_{ranks}" for ranks in (1, 2)]
+        for name, model in (("wave", {"base": "waveresnet", "wave_interleave": True}), ("transformer", {"base": "transformer", "mlp_activation": "relu"}),
+                            ("replaced", {"base": "waveresnet", "wave_interleave": True, "wave_replace": True, "d_mlp": None})):
+            keys = dict(self.keys, model=dict(self.keys["model"], **model))
+            runs = [self.folder / f"{name}_{ranks}" for ranks in (1, 2)]
             for ranks, run in zip((1, 2), runs):
-                self.run_train(self.config(run, **keys), ranks=ranks, timeout=120)
+                self.run_train(self.config(run, **keys), *(["train.recompute=block"] if ranks == 2 else []), ranks=ranks, timeout=120)
             self.assert_same_run(*runs, self.steps)
+
+    def test_where_there_is_none(self):
+        for words, says in ((["psann_check", "golden", "--precision", "fp8", self.train], "parity cases have no values of it"),
+                            (["psann_bench", "throughput", "--models", "cpu", "--mode", "forward", "--precision", "fp8"], "--mode forward has no fp8")):
+            done = subprocess.run([PROGRAMS / words[0], *words[1:]], env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
+            self.assertEqual(done.returncode, 2, done.stdout + done.stderr)
+            self.assertIn(says, done.stderr)
 
     def test_what_it_asks_of_a_model(self):
         for section, key, value, says in (("model", "n_layers", 2, "the first and the last block"), ("model", "d_mlp", 40, "model.d_mlp is 40"), ("model", "d_model", 24, "model.d_model is 24"), ("data", "seq_len", 24, "data.seq_len is 24")):
