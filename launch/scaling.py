@@ -11,7 +11,7 @@ import sys
 import time
 
 from gpus import visible
-from scaling_model import Machine, bench_model, step
+from scaling_model import Machine, of_step, step
 
 SOURCE = pathlib.Path(__file__).resolve().parents[1]
 NETWORK = 50e9 * 0.9  # bytes a second of a GPU: 400 Gb/s, of which a tenth goes to the protocol
@@ -108,9 +108,7 @@ def judge(rows, exchanges, numbers):
         r["exposed"] = max(0.0, 1 - ideal / r["ms"])
         weak = one.get(("weak", r["model"]))
         if machine and weak and r["ranks"] > 1:
-            elements = bench_model(r["model"], 1.0).elements
-            m = bench_model(r["model"], weak["ms"] - 1000 * elements * 30 / machine.copy)
-            predicted = step(m, machine, r["strategy"], r["ranks"], r["accumulate"])
+            predicted = step(of_step(r["model"], weak["ms"], machine), machine, r["strategy"], r["ranks"], r["accumulate"])
             r["predicted_ms"], r["predicted_exposed"] = 1000 * predicted[0], predicted[1] / predicted[0]
     return machine
 

@@ -1,16 +1,26 @@
+#!/usr/bin/env python3
 """What a step costs on R GPUs: a model of two queues, computation and exchange, over the units of a bench model.
 
 It has no fitted constants. It takes what was measured on one machine: milliseconds of a micro-batch on one GPU, the rates of exchanges (psann_bench exchange) and of copies; and
 for what lies beyond it a rate per GPU of the network. docs/scaling.md says what it leaves out.
+
+    launch/scaling_model.py [--host GPUS] [--link GB/s] [--latency µs] [--network Gb/s] [--network-latency µs] [--copy GB/s] [MODEL=MS …]
+
+prints the table of predictions: efficiency against as many times one GPU, weak scaling. MODEL=MS: a bench model and the time of its step on one GPU, with the
+micro-batch of its config; the table of docs/scaling.md without.
 """
+import argparse
 import configparser
 import dataclasses
 import pathlib
+import sys
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs" / "bench"
 GRAD, COMPUTE = 4, 2  # bytes of an element
 UPDATE_BYTES = 30  # read and written by AdamW for an element: gradient, master, two moments, copy in the compute type
 RING = 3  # buffers for gathered units
+STRATEGIES = ("ddp", "shard_optimizer", "full_shard", "hybrid")
+MEASURED = {"124m": 59.48, "1b3": 253.56, "7b": 336.97}  # ms of a step on one H200: reports/h200_2026-11-28.md, fp8_h200_2026-11-30/report.md
 
 
 @dataclasses.dataclass
@@ -137,3 +147,48 @@ def efficiency(model, machine, strategy, ranks, accumulate=1, shard=None):
     """Tokens a second of so many GPUs over as many times one."""
     one = step(model, machine, "ddp", 1, accumulate)[0]
     return one / step(model, machine, strategy, ranks, accumulate, shard)[0]
+
+
+def of_step(name, ms, machine):
+    """The bench model whose whole step takes so long on one GPU, update included."""
+    update = bench_model(name, 1.0).elements * UPDATE_BYTES / machine.copy
+    if ms / 1000 <= update:
+        raise SystemExit(f"scaling_model: {name} takes {ms} ms, but its update alone takes {1000 * update:.1f} ms at {machine.copy / 1e9:.0f} GB/s; give the time of a whole step")
+    return bench_model(name, ms - 1000 * update)
+
+
+def table(machine, steps):
+    lines = ["| model | micro-batches a rank | GPUs | " + " | ".join(STRATEGIES) + " |", "|" + "---|" * (3 + len(STRATEGIES))]
+    for name, ms in steps.items():
+        model = of_step(name, ms, machine)
+        for accumulate in (1, 8):
+            for ranks in (2, 8, 64, 512, 4096):
+                cells = [f"{efficiency(model, machine, s, ranks, accumulate):.2f}" for s in STRATEGIES]
+                lines.append(f"| {name} | {accumulate} | {ranks} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("steps", nargs="*", metavar="MODEL=MS")
+    p.add_argument("--host", type=int, default=8, metavar="GPUS", help="of a host (8)")
+    p.add_argument("--link", type=float, default=374, metavar="GB/s", help="that a GPU sends inside a host (374)")
+    p.add_argument("--latency", type=float, default=13, metavar="µs", help="of an exchange (13)")
+    p.add_argument("--network", type=float, default=400, metavar="Gb/s", help="of a GPU between hosts, of which a tenth is lost (400)")
+    p.add_argument("--network-latency", type=float, default=3, metavar="µs", help="of each host more (3)")
+    p.add_argument("--copy", type=float, default=4240, metavar="GB/s", help="of a GPU's memory, read and written (4240)")
+    o = p.parse_args()
+    try:
+        steps = {name: float(ms) for name, ms in (s.split("=") for s in o.steps)} or MEASURED
+    except ValueError:
+        p.error(f"'{' '.join(o.steps)}' is not MODEL=MS …, as in 1b3=253.6")
+    for name in steps:
+        if not (CONFIGS / f"{name}.ini").exists():
+            p.error(f"there is no bench model '{name}' in configs/bench")
+    machine = Machine(o.host, o.link * 1e9, o.network / 8 * 0.9 * 1e9, o.latency * 1e-6, o.network_latency * 1e-6, o.copy * 1e9)
+    print(table(machine, steps), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -293,6 +293,15 @@ static void what_a_resume_may_change(void **unused) {
   assert_non_null(strstr(text, "warning"));
   assert_non_null(strstr(text, "training data"));
   free(text);
+  /* Another device is a warning, but for fp8, whose arithmetic is the device's. */
+  key(f, "run", "device", "cuda");
+  text = fixture_output(print_compatible, &p);
+  assert_int_equal(p.result, STATUS_OK);
+  assert_non_null(strstr(text, "run.device ("));
+  free(text);
+  k->config->train.precision = f->c->train.precision = PRECISION_FP8;
+  assert_fails(STATUS_USER_ERROR, "run.device (", checkpoint_compatible(k, f->c, &f->tokens));
+  assert_null(strstr(status_message(), "train.precision"));
   key(f, "run", "seed", "77777777777");
   key(f, "train", "micro_batch", "4");
   assert_fails(STATUS_USER_ERROR, "train.micro_batch (2 there, 4 here)", checkpoint_compatible(k, f->c, &f->tokens));
