@@ -30,7 +30,8 @@ static const struct {
     {&op_embed_forward, {.B = 8, .T = 125, .D = 257, .V = 999, .norm = NORM_RMS, .sinusoidal = true}},
     {&op_embed_forward, {.B = 1, .T = 33, .D = 768, .V = 300, .norm = NORM_LAYER}},
     {&op_embed_forward, {.B = 1, .T = 7, .D = 2048, .V = 40, .norm = NORM_RMS, .sinusoidal = true, .past = true}},
-    {&op_embed_forward, {.B = 3, .T = 1111, .D = 768, .V = 300, .norm = NORM_RMS, .sinusoidal = true}}, /* several rows a block */
+    {&op_embed_forward,
+     {.B = 3, .T = 1111, .D = 768, .V = 300, .norm = NORM_RMS, .sinusoidal = true}}, /* several rows a block */
 
     {&op_embed_backward, {.B = 1, .T = 1, .D = 8, .V = 5}},
     {&op_embed_backward, {.B = 1, .T = 7, .D = 24, .V = 3}},
@@ -150,8 +151,18 @@ static const struct {
      {.B = 3, .T = 5, .D = 26, .M = 24, .dropout = 0.4}}, /* a row's mask starts inside a block of four */
 
     {&op_out_forward, {.B = 1, .T = 16, .D = 16, .M = 16, .fp8 = true}},
-    {&op_out_forward, {.B = 3, .T = 48, .D = 208, .M = 336, .norm = NORM_RMS, .bias = true, .dropout = 0.3, .fp8 = true}},
-    {&op_out_forward, {.B = 2, .T = 208, .D = 768, .M = 3072, .norm = NORM_LAYER, .bias = true, .alpha = true, .in_place = true, .fp8 = true}},
+    {&op_out_forward,
+     {.B = 3, .T = 48, .D = 208, .M = 336, .norm = NORM_RMS, .bias = true, .dropout = 0.3, .fp8 = true}},
+    {&op_out_forward,
+     {.B = 2,
+      .T = 208,
+      .D = 768,
+      .M = 3072,
+      .norm = NORM_LAYER,
+      .bias = true,
+      .alpha = true,
+      .in_place = true,
+      .fp8 = true}},
 
     {&op_out_backward, {.B = 1, .T = 16, .D = 16, .M = 16, .fp8 = true}},
     {&op_out_backward, {.B = 3, .T = 48, .D = 208, .M = 336, .bias = true, .dropout = 0.3, .fp8 = true}},
@@ -178,8 +189,10 @@ static const struct {
     {&op_up_forward, {.B = 2, .T = 208, .D = 768, .M = 3072, .bias = true, .bounds = true, .keep = true, .fp8 = true}},
 
     {&op_mlp_backward, {.B = 1, .T = 16, .D = 32, .M = 64, .alpha = true, .fp8 = true}},
-    {&op_mlp_backward, {.B = 3, .T = 48, .D = 208, .M = 336, .bias = true, .alpha = true, .dropout = 0.3, .keep = true, .fp8 = true}},
-    {&op_mlp_backward, {.B = 2, .T = 208, .D = 768, .M = 3072, .decay = ACT_DECAY_RELU, .bias = true, .alpha = true, .fp8 = true}},
+    {&op_mlp_backward,
+     {.B = 3, .T = 48, .D = 208, .M = 336, .bias = true, .alpha = true, .dropout = 0.3, .keep = true, .fp8 = true}},
+    {&op_mlp_backward,
+     {.B = 2, .T = 208, .D = 768, .M = 3072, .decay = ACT_DECAY_RELU, .bias = true, .alpha = true, .fp8 = true}},
     {&op_mlp_backward, {.B = 2, .T = 80, .D = 144, .M = 272, .act = ACT_GELU, .bias = true, .fp8 = true}},
     {&op_mlp_backward, {.B = 1, .T = 1, .D = 8, .M = 8, .alpha = true}},
     {&op_mlp_backward, {.B = 1, .T = 7, .D = 24, .M = 21, .bias = true, .alpha = true, .keep = true}},
@@ -352,8 +365,7 @@ static void test_operation(void **state) {
       continue;
     }
     for (uint32_t i = 0; i < CASES; i++) {
-      if (cases[i].op == operations[number] && wanted(&cases[i].c) &&
-          cases[i].c.fp8 == (p->config == PRECISION_FP8)) {
+      if (cases[i].op == operations[number] && wanted(&cases[i].c) && cases[i].c.fp8 == (p->config == PRECISION_FP8)) {
         double worst;
         restart_random(i + 1);
         bad += !check_case(cases[i].op, &cases[i].c, p, &worst);
@@ -404,8 +416,8 @@ static void test_copies(void **state) {
   close_engine(e);
 }
 
-/* Pinned memory goes round: up on one stream, back on another, and up again. A copy from it reads what is there when the
- * stream comes to it, not what is there at the call; the host waits for nothing meanwhile. */
+/* Pinned memory goes round: up on one stream, back on another, and up again. A copy from it reads what is there when
+ * the stream comes to it, not what is there at the call; the host waits for nothing meanwhile. */
 static void test_pinned_copies(void **state) {
   (void)state;
   static const size_t sizes[] = {1, 4097, 1 << 20, 3333333, 20 << 20};
