@@ -11,7 +11,9 @@
 #
 # Every kernel is checked, NVIDIA's too, but in racecheck: there kernels of cuBLAS and cuDNN are excluded by name, because
 # hazards in shared memory are a kernel's own matter, no argument of ours can cause them, and pipelined kernels of theirs are
-# reported falsely.
+# reported falsely. In 16 and 8 bits that is not enough: at the first of cuBLASLt's kernels for them racecheck itself ends
+# ("failed to handle a hardware exception", CUDA 13.0 on an H200). So there it gets the operations that make no product, one by
+# one, and no training; what is not run is said, and makes 77 where nothing else was asked for.
 set -eu
 cd "$(dirname "$0")/.."
 . launch/lib.sh
@@ -110,12 +112,28 @@ dropout = 0.1" wave
 
 is_operations() { [ "${1#ops-}" != "$1" ]; }
 
-# The command of a run, after the words given first.
+# The parts of a run under a tool, one a line: an operation's name, or "all"; nothing where the tool can't run it.
+parts_of() { # TOOL RUN
+  case $1-$2 in
+    racecheck-ops-bf16 | racecheck-ops-fp16)
+      printf '%s\n' embed_forward embed_backward norm_forward norm_backward attention_cached conv_forward conv_backward add leaf_squares \
+        add_leaf_squares finish_norm adamw
+      ;;
+    racecheck-ops-fp8) printf '%s\n' norm_forward norm_backward ;;
+    racecheck-bf16 | racecheck-fp8 | racecheck-wave) ;;
+    *) echo all ;;
+  esac
+}
+
+# The command of a run's part, after the words given first.
 start() {
   run=$1
-  shift
+  only=$2
+  shift 2
   if is_operations "$run"; then
-    timeout "$limit" "$@" "$operations" --quick --precision "${run#ops-}"
+    [ "$only" = all ] || set -- "$@" "$operations" --only "$only" --quick --precision "${run#ops-}"
+    [ "$only" != all ] || set -- "$@" "$operations" --quick --precision "${run#ops-}"
+    timeout "$limit" "$@"
   else
     timeout "$limit" "$@" "$programs/psann_train" "$work/$run.ini" "run.dir=$work/runs/$run.$(date +%s%N)"
   fi
@@ -132,7 +150,7 @@ bad=0
 prepare
 for run in $runs; do
   is_operations "$run" || [ -f "$work/$run.ini" ] || die "there is no run $run"
-  start "$run" >"$work/$run.plain.log" 2>&1 || {
+  start "$run" all >"$work/$run.plain.log" 2>&1 || {
     bad=1
     echo "$run fails without a tool:"
     tail -n 20 "$work/$run.plain.log"
@@ -141,20 +159,38 @@ done
 
 say "$sanitizer"
 printf '%-10s %-10s %10s %6s %8s\n' tool run errors exit seconds
+ran=
+left=
 for tool in $tools; do
   for run in $runs; do
     log=$work/$run.$tool.log
     began=$(date +%s)
-    # API errors are left to the engine, which reads every status.
-    set -- "$sanitizer" --tool "$tool" --log-file "$log" --error-exitcode 99 --target-processes application-only --print-limit 50
-    case $tool in
-      memcheck) set -- "$@" --report-api-errors no ;;
-      racecheck) set -- "$@" --racecheck-report analysis "$exclude" "$libraries" ;;
-    esac
     code=0
-    start "$run" "$@" >"$work/$run.$tool.out" 2>&1 || code=$?
-    : >>"$log"
+    : >"$log"
+    : >"$work/$run.$tool.out"
+    parts=$(parts_of "$tool" "$run")
+    if [ -z "$parts" ]; then
+      left=yes
+      printf '%-10s %-10s %10s\n' "$tool" "$run" "not run"
+      continue
+    fi
+    ran=yes
+    for part in $parts; do
+      # API errors are left to the engine, which reads every status.
+      set -- "$sanitizer" --tool "$tool" --log-file "$work/part.log" --error-exitcode 99 --target-processes application-only --print-limit 50
+      case $tool in
+        memcheck) set -- "$@" --report-api-errors no ;;
+        racecheck) set -- "$@" --racecheck-report analysis "$exclude" "$libraries" ;;
+      esac
+      : >"$work/part.log"
+      start "$run" "$part" "$@" >>"$work/$run.$tool.out" 2>&1 || code=$?
+      [ "$(errors_of "$work/part.log")" != "none told" ] || echo "no summary of $part" >>"$log"
+      cat "$work/part.log" >>"$log"
+    done
     errors=$(errors_of "$log")
+    if grep -q "^no summary of" "$log"; then
+      errors="none told"
+    fi
     printf '%-10s %-10s %10s %6s %8s\n' "$tool" "$run" "$errors" "$code" $(($(date +%s) - began))
     if [ "$code" != 0 ] || [ "$errors" != 0 ]; then
       bad=1
@@ -164,9 +200,13 @@ for tool in $tools; do
     fi
   done
 done
+[ -z "$left" ] || echo "not run: racecheck ends by itself in cuBLASLt's kernels for 16 and 8 bits"
 if [ $bad = 0 ]; then
   say "no errors"
 else
   say "errors: see above"
+fi
+if [ $bad = 0 ] && [ -z "$ran" ]; then
+  exit 77
 fi
 exit $bad
