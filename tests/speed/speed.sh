@@ -11,6 +11,6 @@ cd "$(dirname "$0")/../.."
 
 # shellcheck disable=SC2086
 need_packages $psann_packages python3-torch
-build_psann ""
+build_psann
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 exec /usr/bin/python3 tests/speed/speed.py --build "$build" "$@"
