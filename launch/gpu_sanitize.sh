@@ -131,9 +131,9 @@ start() {
   only=$2
   shift 2
   if is_operations "$run"; then
-    [ "$only" = all ] || set -- "$@" "$operations" --only "$only" --quick --precision "${run#ops-}"
-    [ "$only" != all ] || set -- "$@" "$operations" --quick --precision "${run#ops-}"
-    timeout "$limit" "$@"
+    set -- "$@" "$operations"
+    [ "$only" = all ] || set -- "$@" --only "$only"
+    timeout "$limit" "$@" --quick --precision "${run#ops-}"
   else
     timeout "$limit" "$@" "$programs/psann_train" "$work/$run.ini" "run.dir=$work/runs/$run.$(date +%s%N)"
   fi

@@ -75,13 +75,13 @@ def main():
         if (o.out / name).exists():
             p.error(f"{o.out / name} is there already, and a run would go on from it: remove it, or give another folder with -o")
     o.out.mkdir(parents=True, exist_ok=True)
-    started = []
-    for name, gpu in zip(names, in_turn(len(names))):
+    started, places = [], in_turn(len(names))
+    for name, gpu in zip(names, places):
         command = [o.build / "src/programs/psann_train", o.config, f"run.dir={o.out / name}", f"train.precision={name}", *changes]
         log = open(o.out / f"{name}.log", "w")
         process = subprocess.Popen([str(c) for c in command], stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=dict(os.environ, CUDA_VISIBLE_DEVICES=gpu))
         started.append((name, process, log))
-        if len(started) % len(set(in_turn(len(names)))) == 0:  # every GPU has one
+        if len(started) % len(set(places)) == 0:  # every GPU has one
             for _, running, _ in started:
                 running.wait()
     failed = [name for name, process, _ in started if process.wait() != 0]

@@ -11,11 +11,9 @@ import sys
 import time
 
 from gpus import visible
-from scaling_model import Machine, of_step, step
+from scaling_model import NETWORK, NETWORK_LATENCY, Machine, of_step, step
 
 SOURCE = pathlib.Path(__file__).resolve().parents[1]
-NETWORK = 50e9 * 0.9  # bytes a second of a GPU: 400 Gb/s, of which a tenth goes to the protocol
-NETWORK_LATENCY = 3e-6
 MICRO_BATCHES = 8  # of a step in strong scaling: a power of two that all numbers of ranks divide
 LENGTH = {"weak": (3, 3, 3), "strong": (6, 8, 3)}  # warm-up, steps, repeats; 30 steps in strong scaling, whose losses are compared
 

@@ -19,6 +19,8 @@ CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs" / "bench"
 GRAD, COMPUTE = 4, 2  # bytes of an element
 UPDATE_BYTES = 30  # read and written by AdamW for an element: gradient, master, two moments, copy in the compute type
 RING = 3  # buffers for gathered units
+NETWORK = 50e9 * 0.9  # bytes a second of a GPU: 400 Gb/s, of which a tenth goes to the protocol
+NETWORK_LATENCY = 3e-6
 STRATEGIES = ("ddp", "shard_optimizer", "full_shard", "hybrid")
 MEASURED = {"124m": 59.48, "1b3": 253.56, "7b": 336.97}  # ms of a step on one H200: reports/h200_2026-11-28.md, fp8_h200_2026-11-30/report.md
 
@@ -175,7 +177,7 @@ def main():
     p.add_argument("--link", type=float, default=374, metavar="GB/s", help="that a GPU sends inside a host (374)")
     p.add_argument("--latency", type=float, default=13, metavar="µs", help="of an exchange (13)")
     p.add_argument("--network", type=float, default=400, metavar="Gb/s", help="of a GPU between hosts, of which a tenth is lost (400)")
-    p.add_argument("--network-latency", type=float, default=3, metavar="µs", help="of each host more (3)")
+    p.add_argument("--network-latency", type=float, default=1e6 * NETWORK_LATENCY, metavar="µs", help="of each host more (3)")
     p.add_argument("--copy", type=float, default=4240, metavar="GB/s", help="of a GPU's memory, read and written (4240)")
     o = p.parse_args()
     try:
@@ -185,7 +187,7 @@ def main():
     for name in steps:
         if not (CONFIGS / f"{name}.ini").exists():
             p.error(f"there is no bench model '{name}' in configs/bench")
-    machine = Machine(o.host, o.link * 1e9, o.network / 8 * 0.9 * 1e9, o.latency * 1e-6, o.network_latency * 1e-6, o.copy * 1e9)
+    machine = Machine(o.host, o.link * 1e9, o.network / 400 * NETWORK, o.latency * 1e-6, o.network_latency * 1e-6, o.copy * 1e9)
     print(table(machine, steps), end="")
     return 0
 

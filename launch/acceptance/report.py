@@ -130,28 +130,24 @@ def sharding_table(results):
     return table(head, lines)
 
 
-def offload_lines(results):
-    """One GPU, with the optimizer's state there and in the host's memory."""
-    ours, lines = rows_of(results, "offload"), []
+def beside_lines(results, stages, title, names, usual, of):
+    """All rows of these stages, each beside the one that has the values of `usual` and else the same: a table with `names`, keys and what they are called."""
+    ours, lines = rows_of(results, *stages), []
     for row in ours:
-        names = [row[k] for k in ("model", "recompute", "micro_batch", "offload")]
-        there = pick(ours, {k: row[k] for k in ("model", "recompute", "micro_batch")})
-        of_there = ratio(row.get("tok_s"), there and there.get("tok_s"))
-        lines.append(line(names, row, [show(of_there, "{:.3f}")], 10))
-    return ["", "One GPU, the optimizer's state there and in the host's memory:", "",
-            *table(["model", "recompute", "B", "offload", *FIGURES, "of without"], lines)] if lines else []
+        twin = pick(ours, {**{k: row[k] for k in (*names, "recompute")}, **usual})
+        of_twin = ratio(row.get("tok_s"), twin and twin.get("tok_s"))
+        lines.append(line([row[k] for k in names], row, [show(of_twin, "{:.3f}")], len(names) + len(FIGURES) + 1))
+    return ["", title, "", *table([*names.values(), *FIGURES, of], lines)] if lines else []
+
+
+def offload_lines(results):
+    names = {"model": "model", "recompute": "recompute", "micro_batch": "B", "offload": "offload"}
+    return beside_lines(results, ["offload"], "One GPU, the optimizer's state there and in the host's memory:", names, {"offload": "none"}, "of without")
 
 
 def fp8_lines(results):
-    """The same steps with the products of the inner blocks in 8 bits, each beside its bf16."""
-    ours, lines = rows_of(results, "fp8", "fp8_2"), []
-    for row in ours:
-        same = {k: row[k] for k in ("model", "ranks", "strategy", "micro_batch", "recompute")}
-        plain = pick(ours, {**same, "precision": "bf16"})
-        of_plain = ratio(row.get("tok_s"), plain and plain.get("tok_s"))
-        lines.append(line([row[k] for k in ("model", "ranks", "strategy", "micro_batch", "precision")], row, [show(of_plain, "{:.3f}")], 11))
-    return ["", "Products of the inner blocks in 8 bits (MFU of bf16's peak all the same):", "",
-            *table(["model", "GPUs", "strategy", "B per GPU", "precision", *FIGURES, "of bf16"], lines)] if lines else []
+    names = {"model": "model", "ranks": "GPUs", "strategy": "strategy", "micro_batch": "B per GPU", "precision": "precision"}
+    return beside_lines(results, ["fp8", "fp8_2"], "Products of the inner blocks in 8 bits (MFU of bf16's peak all the same):", names, {"precision": "bf16"}, "of bf16")
 
 
 def order_lines(results):

@@ -85,10 +85,10 @@ def strategies(o):
     return [text_store(o, store), *map(part, STRATEGIES), *(speed[-1:] if o.cpu else speed), cheap, free]
 
 
-def attempts(o, ranks, recomputes, *options):
+def attempts(o, ranks, recomputes, *options, mark=""):
     """The large models on so many GPUs, 7b with each of these; what doesn't fit is told, and no failure."""
     def part(name, model, batch, *more):
-        return bench(o, f"{ranks} of {name}", model, "--micro-batch", batch, "--steps", 5, *options, *more, ranks=ranks, attempt=True)
+        return bench(o, f"{ranks} of {name}{mark}", model, "--micro-batch", batch, "--steps", 5, *options, *more, ranks=ranks, attempt=True)
     parts = [part("3b", "3b", 4), part("7b", "7b", 2), *(part(f"7b {r}", "7b", 2, f"train.recompute={r}") for r in recomputes)]
     return parts[:1] if o.cpu else parts
 
@@ -99,11 +99,9 @@ def large(o):
 
 def fp8_2(o):
     """Products in 8 bits beside bf16 on two GPUs."""
-    if o.cpu:
-        return [bench(o, "2 of 1b3 fp8", "1b3", "--strategy", "full_shard", ranks=2)]
     both = ("--precision", "bf16,fp8", "--strategy")
-    return [bench(o, "2 of 1b3 fp8", "1b3", "--micro-batch", 8, "--steps", 10, *both, "ddp,shard_optimizer,full_shard", ranks=2),
-            *(bench(o, f"2 of {m} fp8", m, "--micro-batch", b, "--steps", 5, *both, "full_shard", ranks=2, attempt=True) for m, b in (("3b", 4), ("7b", 2)))]
+    small = bench(o, "2 of 1b3 fp8", "1b3", "--micro-batch", 8, "--steps", 10, *both, "ddp,shard_optimizer,full_shard", ranks=2)
+    return [*([] if o.cpu else [small]), *attempts(o, 2, (), *both, "full_shard", mark=" fp8")]
 
 
 def offload(o):

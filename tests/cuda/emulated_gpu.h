@@ -18,18 +18,15 @@
 #include <random>
 #include <vector>
 
-#define __device__
+#include "host_intrinsics.h"
+
 #define __host__
 #define __global__
-#define __forceinline__ inline
 #define __launch_bounds__(...)
 #define __shared__ static
 
 struct dim3 {
   unsigned x = 1, y = 1, z = 1;
-};
-struct float2 {
-  float x, y;
 };
 struct float4 {
   float x, y, z, w;
@@ -37,21 +34,8 @@ struct float4 {
 struct uint4 {
   uint32_t x, y, z, w;
 };
-inline float2 make_float2(float x, float y) {
-  return {x, y};
-}
 inline float4 make_float4(float x, float y, float z, float w) {
   return {x, y, z, w};
-}
-inline uint32_t __float_as_uint(float x) {
-  uint32_t u;
-  memcpy(&u, &x, 4);
-  return u;
-}
-inline float __uint_as_float(uint32_t u) {
-  float x;
-  memcpy(&x, &u, 4);
-  return x;
 }
 inline void __stcs(float4 *p, float4 v) {
   *p = v;

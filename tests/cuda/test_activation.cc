@@ -20,25 +20,9 @@ extern "C" {
 #include <ctime>
 #include <random>
 
-#define __device__
-#define __forceinline__ inline
+#include "host_intrinsics.h"
+
 #define __noinline__
-static inline int __float_as_int(float x) {
-  int i;
-  std::memcpy(&i, &x, sizeof i);
-  return i;
-}
-static inline float __int_as_float(int i) {
-  float x;
-  std::memcpy(&x, &i, sizeof x);
-  return x;
-}
-struct float2 {
-  float x, y;
-};
-static inline float2 make_float2(float x, float y) {
-  return {x, y};
-}
 #include "activation.cuh"
 
 namespace {

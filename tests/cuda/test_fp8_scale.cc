@@ -8,18 +8,8 @@
 #include <initializer_list>
 #include <random>
 
-#define __device__
-#define __forceinline__ inline
-static inline unsigned __float_as_uint(float x) {
-  unsigned u;
-  std::memcpy(&u, &x, sizeof u);
-  return u;
-}
-static inline float __uint_as_float(unsigned u) {
-  float x;
-  std::memcpy(&x, &u, sizeof x);
-  return x;
-}
+#include "host_intrinsics.h"
+
 static inline int max(int a, int b) {
   return a > b ? a : b;
 }
