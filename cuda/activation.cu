@@ -13,11 +13,9 @@ namespace {
 enum { WARPS = 8, THREADS = WARPS * WARP };
 
 // Blocks that a multiprocessor has room for, and rows that a thread has asked for ahead of the one that it works on:
-// what was fastest on an H100. The forward has little to compute and wants many warps; the backward's sums take
+// what was fastest on an H200. The forward has little to compute and wants many warps; the backward's sums take
 // registers, so its few warps must ask further ahead to keep memory busy.
-template <typename T>
-constexpr int FORWARD_BLOCKS = sizeof(T) == 4 ? 4 : 5;
-enum { FORWARD_AHEAD = 3, BACKWARD_BLOCKS = 2, BACKWARD_AHEAD = 4 };
+enum { FORWARD_BLOCKS = 4, FORWARD_AHEAD = 3, BACKWARD_BLOCKS = 2, BACKWARD_AHEAD = 4 };
 
 template <typename T, int VEC, int AHEAD>
 struct row_queue {
@@ -59,7 +57,7 @@ __device__ __forceinline__ void load_features(const feature_inputs &in, int64_t 
 
 // AMAX: the largest magnitude of a is wanted, too.
 template <typename T, int VEC, int KIND, int DECAY, bool AMAX>
-__global__ void __launch_bounds__(THREADS, FORWARD_BLOCKS<T>)
+__global__ void __launch_bounds__(THREADS, FORWARD_BLOCKS)
     act_forward(int64_t N, int64_t F, feature_inputs in, const T *z, T *a, float *amax) {
   int64_t column = ((int64_t)blockIdx.x * WARP + threadIdx.x % WARP) * VEC;
   float most = 0;

@@ -6,82 +6,83 @@
 #include "engine/engine.h"
 #include "exp2.cuh"
 
-// The nearest integer of x, |x| < 2^22, as the float k and as the low bits of n: the addition rounds at the units.
-// (rintf and a conversion would take two turns of the slow unit that the exponential needs.)
-__device__ __forceinline__ void nearest(float hi, float inverse, float &k, int &n) {
-  constexpr float UNITS = 12582912.0f; /* 1.5 · 2^23 */
-  float t = fmaf(hi, inverse, UNITS);
-  k = t - UNITS;
-  n = __float_as_int(t);
+// The effective parameters of a feature, as the passes need them.
+struct sine_feature {
+  float A;
+  float turns, turns_low;                // f/π in two terms
+  float exponent;                        // of the envelope: −d / ln 2
+  float slope_frequency, slope_damping;  // scale·A·f and scale·A·d
+};
+
+// scale: of the gradient; the forward doesn't use it.
+__device__ __forceinline__ sine_feature effective_sine(float A, float f, float d, float scale) {
+  constexpr float INVERSE_PI = 0.318309873f, INVERSE_PI_LOW = 1.28412765e-8f;
+  float turns = f * INVERSE_PI;
+  float low = fmaf(f, INVERSE_PI_LOW, fmaf(f, INVERSE_PI, -turns));
+  return {A, turns, low, -LOG2_E * d, scale * A * f, scale * A * d};
 }
 
-constexpr float SIN_LIMIT = 1e6f; /* of |f·z|; beyond, the reduction below loses digits */
-
-// Both by the library, in fp64: a model that gets here is lost, but its numbers stay right. (FAR below: chosen for a
-// pack of elements at once, since a branch inside each would keep them from overlapping.)
-static __device__ __noinline__ float2 sincos_far(float f, float z) {
-  double s, c;
-  sincos((double)f * (double)z, &s, &c);
-  return make_float2((float)s, (float)c);
-}
-
-// Sine and cosine of f·z but for a sign that they share: the value's is `flip`, all of whose bits but the highest are
-// 0. The product is kept in two terms and reduced by multiples of π in two, so that the error stays under 2e-7 for
-// |f·z| up to 1e5.
+// f·z = π·(r + an integer); sine and cosine of it are those of π·r, |r| ≤ 1/2, but for a sign that they share: the
+// value's is `flip`, all of whose bits but the highest are 0.
 struct half_turn {
   float r;
   int flip;
 };
 
-__device__ __forceinline__ half_turn reduce_product(float f, float z) {
-  float hi = f * z;
-  float lo = fmaf(f, z, -hi);
-  float k;
-  int n;
-  nearest(hi, 0.318309886f, k, n);
-  float r = fmaf(-k, 3.14159274f, hi);
-  r = fmaf(-k, -8.74227766e-8f, r);
-  return {r + lo, (int)((unsigned)n << 31)};
+constexpr float FAR = 3e4f; /* of the integer; beyond, the nearest to the first term may be the wrong one by too much */
+
+// The nearest integer is found by an addition that rounds at the units: for up to 2^22, which is beyond FAR. (rintf and
+// a conversion would take two turns of the slow unit that the exponential needs.) What is left is exact but for one
+// rounding, so that the sine's error stays under 3e-7.
+__device__ __forceinline__ half_turn reduce_near(const sine_feature &p, float z) {
+  constexpr float UNITS = 12582912.0f; /* 1.5 · 2^23 */
+  float t = fmaf(z, p.turns, UNITS), integer = t - UNITS;
+  float r = fmaf(z, p.turns_low, fmaf(z, p.turns, -integer));
+  return {r, (int)((unsigned)__float_as_int(t) << 31)};
+}
+
+// In fp64, from f itself, which its two terms give back exactly. A model that gets here is lost, but its numbers stay
+// right up to 1e13; past that, NaN shows it.
+__device__ __forceinline__ half_turn reduce_far(const sine_feature &p, float z) {
+  float f = (float)(((double)p.turns + (double)p.turns_low) * 3.1415926535897931);
+  double x = (double)f * (double)z, k = rint(x * 0.31830988618379067);
+  double r = fma(-k, 1.2246467991473532e-16, fma(-k, 3.1415926535897931, x)) * 0.31830988618379067;
+  bool odd = k != 2 * rint(0.5 * k);
+  return {fabs(x) <= 1e13 ? (float)r : __int_as_float(0x7fffffff), odd ? (int)0x80000000 : 0};
+}
+
+template <bool IN_FAR>
+__device__ __forceinline__ half_turn reduced(const sine_feature &p, float z) {
+  return IN_FAR ? reduce_far(p, z) : reduce_near(p, z);
+}
+
+// Does any element of a pack need reduce_far? (Chosen for all of them at once, since a branch inside each would keep
+// them from overlapping.)
+template <int KIND, int VEC>
+__device__ __forceinline__ bool any_far(const sine_feature (&p)[VEC], const float (&z)[VEC]) {
+  if (KIND != ACT_SINE) return false;
+  float most = 0;
+#pragma unroll
+  for (int i = 0; i < VEC; i++) most = fmaxf(most, fabsf(p[i].turns * z[i]));
+  return __builtin_expect(most > FAR, false);
 }
 
 __device__ __forceinline__ float flipped(float x, int flip) {
   return __int_as_float(__float_as_int(x) ^ flip);
 }
 
-// On [−π/2, π/2], to 5e-10 before rounding.
+// sin π·r to 4e-9 and cos π·r to 6e-8 before rounding, for |r| ≤ 1/2: of all polynomials of their degree the ones with
+// the smallest largest error.
 __device__ __forceinline__ float sin_half_turn(float r) {
   float q = r * r;
-  float p =
-      fmaf(q, fmaf(q, fmaf(q, fmaf(q, -2.3889859e-8f, 2.7525562e-6f), -1.9840874e-4f), 8.3333310e-3f), -1.6666667e-1f);
-  return fmaf(r * q, p, r);
+  float p = fmaf(q, fmaf(q, fmaf(q, fmaf(q, 0.07722013f, -0.59804517f), 2.55003138f), -5.16770688f), 3.14159258f);
+  return r * p;
 }
 
 __device__ __forceinline__ float cos_half_turn(float r) {
   float q = r * r;
-  float p = fmaf(q, fmaf(q, fmaf(q, -2.61921173e-7f, 2.47692224e-5f), -1.38885679e-3f), 4.16666567e-2f);
-  return fmaf(q, fmaf(q, p, -0.5f), 1.0f);
-}
-
-template <bool FAR>
-__device__ __forceinline__ void sincos_product(float f, float z, float &s, float &c, int &flip) {
-  if (FAR) {
-    float2 far = sincos_far(f, z);
-    s = far.x;
-    c = far.y;
-    flip = 0;
-    return;
-  }
-  half_turn t = reduce_product(f, z);
-  s = sin_half_turn(t.r);
-  c = cos_half_turn(t.r);
-  flip = t.flip;
-}
-
-template <bool FAR>
-__device__ __forceinline__ float sin_product(float f, float z) {
-  if (FAR) return sincos_far(f, z).x;
-  half_turn t = reduce_product(f, z);
-  return flipped(sin_half_turn(t.r), t.flip);
+  float p = fmaf(q, fmaf(q, fmaf(q, 0.22008066f, -1.33209387f), 4.05845134f), -4.93479552f);
+  return fmaf(q, p, 1.0f);
 }
 
 // softplus with its derivative (the logistic function), as the reference: raw itself above 20.
@@ -101,18 +102,6 @@ inline act_bounds bounds_of(const act_spec *a) {
           (float)a->frequency_hi, (float)a->damping_lo,   (float)a->damping_hi};
 }
 
-// The effective A, f, d of a feature, and what does not change from row to row.
-struct sine_feature {
-  float A, f, d;
-  float exponent;                        // of the envelope: −d / ln 2
-  float slope_frequency, slope_damping;  // scale·A·f and scale·A·d
-};
-
-// scale: of the gradient; the forward doesn't use it.
-__device__ __forceinline__ sine_feature effective_sine(float A, float f, float d, float scale) {
-  return {A, f, d, -LOG2_E * d, scale * A * f, scale * A * d};
-}
-
 __device__ __forceinline__ sine_feature sine_of(float raw_A, float raw_f, float raw_d, const act_bounds &b,
                                                 float scale) {
   return effective_sine(fminf(fmaxf(softplus(raw_A), b.amplitude_lo), b.amplitude_hi),
@@ -126,19 +115,10 @@ __device__ __forceinline__ float sine_envelope(const sine_feature &p, float z) {
   return exp2_fast(p.exponent * (DECAY == ACT_DECAY_ABS ? fabsf(z) : fmaxf(z, 0.0f)));
 }
 
-// Does any element of a pack need the library's sine?
-template <int KIND, int VEC>
-__device__ __forceinline__ bool any_far(const sine_feature (&p)[VEC], const float (&z)[VEC]) {
-  if (KIND != ACT_SINE) return false;
-  float top = 0;
-#pragma unroll
-  for (int i = 0; i < VEC; i++) top = fmaxf(top, fabsf(p[i].f * z[i]));
-  return top > SIN_LIMIT;
-}
-
-template <int KIND, int DECAY, bool FAR>
+template <int KIND, int DECAY, bool IN_FAR>
 __device__ __forceinline__ float act_value(const sine_feature &p, float z) {
-  if (KIND == ACT_SINE) return p.A * sine_envelope<DECAY>(p, z) * sin_product<FAR>(p.f, z);
+  half_turn t = KIND == ACT_SINE ? reduced<IN_FAR>(p, z) : half_turn{};
+  if (KIND == ACT_SINE) return p.A * sine_envelope<DECAY>(p, z) * flipped(sin_half_turn(t.r), t.flip);
   if (KIND == ACT_GELU) return 0.5f * z * (1.0f + erff(z * 0.707106781f));
   return fmaxf(z, 0.0f);
 }
@@ -151,15 +131,14 @@ __device__ __forceinline__ float act_value(const sine_feature &p, float z) {
 // The last sum is Σdz.
 enum { SUM_VALUE, SUM_FREQUENCY, SUM_DAMPING, SUM_BIAS, SUMS };
 
-template <int KIND, int DECAY, bool FAR>
+template <int KIND, int DECAY, bool IN_FAR>
 __device__ __forceinline__ float act_gradient(const sine_feature &p, float scale, float z, float g,
                                               float (&sums)[SUMS]) {
   float dz;
   if (KIND == ACT_SINE) {
-    float s, c;
-    int flip;
-    sincos_product<FAR>(p.f, z, s, c, flip);
-    float eg = flipped(sine_envelope<DECAY>(p, z) * g, flip), t = eg * s, u = eg * c;
+    half_turn angle = reduced<IN_FAR>(p, z);
+    float eg = flipped(sine_envelope<DECAY>(p, z) * g, angle.flip);
+    float t = eg * sin_half_turn(angle.r), u = eg * cos_half_turn(angle.r);
     sums[SUM_VALUE] += t;
     sums[SUM_FREQUENCY] = fmaf(u, z, sums[SUM_FREQUENCY]);
     dz = p.slope_frequency * u;

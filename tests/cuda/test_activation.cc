@@ -22,7 +22,6 @@ extern "C" {
 
 #include "host_intrinsics.h"
 
-#define __noinline__
 #include "activation.cuh"
 
 namespace {
@@ -59,26 +58,23 @@ struct worst {
   }
 };
 
+// The angle of a sine with amplitude 1 and no decay, reduced near or far as the kernels choose.
+half_turn angle_of(float f, float z) {
+  const sine_feature p[1] = {effective_sine(1, f, 0, 1)};
+  return any_far<ACT_SINE, 1>(p, {z}) ? reduced<true>(p[0], z) : reduced<false>(p[0], z);
+}
+
 struct sine_errors {
-  worst forward, sine, cosine;
+  worst sine, cosine;
   void add(float f, float z) {
     double angle = static_cast<double>(f) * static_cast<double>(z);  // exact
-    if (std::fabs(angle) > FARTHEST)
-      return;
-    float s, c;
-    int flip;
-    sincos_product<false>(f, z, s, c, flip);
-    s = flipped(s, flip);
-    c = flipped(c, flip);
-    double exact = std::sin(angle);
-    forward.add(sin_product<false>(f, z), exact, f, z);
-    sine.add(s, exact, f, z);
-    cosine.add(c, std::cos(angle), f, z);
+    half_turn t = angle_of(f, z);
+    sine.add(flipped(sin_half_turn(t.r), t.flip), std::sin(angle), f, z);
+    cosine.add(flipped(cos_half_turn(t.r), t.flip), std::cos(angle), f, z);
   }
   void below() const {
-    forward.below("sin_product", BOUND);
-    sine.below("sincos_product, sine", BOUND);
-    cosine.below("sincos_product, cosine", BOUND);
+    sine.below("sine", BOUND);
+    cosine.below("cosine", BOUND);
   }
 };
 
@@ -113,44 +109,46 @@ void test_hard_angles(void **) {
   e.below();
 }
 
-// Beyond the fast path's range, and where a pack asks for the slow one.
+// On both sides of where a pack is reduced in fp64, and as far as that goes.
 void test_far_angles(void **) {
-  worst e;
-  for (int i = 0; i < POINTS / 20; i++) {
-    float f = static_cast<float>(uniform(1, 30)), z = static_cast<float>(std::exp(uniform(std::log(1e3), 21)) / f);
-    double angle = static_cast<double>(f) * static_cast<double>(z);
-    float s, c;
-    int flip;
-    sincos_product<true>(f, z, s, c, flip);
-    assert_int_equal(flip, 0);
-    e.add(s, std::sin(angle), f, z);
-    e.add(c, std::cos(angle), f, z);
-    e.add(sin_product<true>(f, z), std::sin(angle), f, z);
-    const sine_feature p[1] = {effective_sine(1, f, 0, 1)};
-    assert_true((any_far<ACT_SINE, 1>(p, {z})) == (f * z > SIN_LIMIT));
+  sine_errors e;
+  for (int i = 0; i < POINTS / 4; i++) {
+    float f = static_cast<float>(uniform(1, 30));
+    e.add(f, static_cast<float>(std::exp(uniform(std::log(FARTHEST), std::log(9e12))) / f));
+    e.add(f, static_cast<float>(uniform(0.5, 2) * 3.14159265 * FAR / f));
   }
-  e.below("far", BOUND);
+  e.below();
+  assert_true(std::isnan(angle_of(2, 1e13f).r) && std::isnan(angle_of(1, INFINITY).r) && std::isnan(angle_of(1, NAN).r));
+}
+
+// The frequency comes back from its two terms as it was.
+void test_far_frequency(void **) {
+  for (int i = 0; i < POINTS / 4; i++) {
+    float f = static_cast<float>(std::exp(uniform(std::log(1e-6), std::log(1e6))));
+    sine_feature p = effective_sine(1, f, 0, 1);
+    assert_true(static_cast<float>((static_cast<double>(p.turns) + p.turns_low) * 3.1415926535897931) == f);
+  }
 }
 
 template <int DECAY>
 void check_derivatives() {
   worst y, dz, dA, df, dd, db, envelope;
   for (int i = 0; i < POINTS / 10; i++) {
-    sine_feature p = effective_sine(static_cast<float>(uniform(0.1, 2)), static_cast<float>(uniform(0.1, 4)),
-                                    static_cast<float>(uniform(0.01, 3)), 1);
+    float frequency = static_cast<float>(uniform(0.1, 4)), damping = static_cast<float>(uniform(0.01, 3));
+    const sine_feature p = effective_sine(static_cast<float>(uniform(0.1, 2)), frequency, damping, 1);
     float z = static_cast<float>(uniform(-8, 8));
     double g = DECAY == ACT_DECAY_ABS ? std::fabs(z) : DECAY == ACT_DECAY_RELU ? std::max(z, 0.0f) : 0;
     double slope = DECAY == ACT_DECAY_ABS ? (z > 0) - (z < 0) : DECAY == ACT_DECAY_RELU ? z > 0 : 0;
-    double A = p.A, f = p.f, d = p.d, E = std::exp(-d * g), s = std::sin(f * z), c = std::cos(f * z);
+    double A = p.A, f = frequency, d = damping, E = std::exp(-d * g), s = std::sin(f * z), c = std::cos(f * z);
     float sums[SUMS] = {}, slope_z = act_gradient<ACT_SINE, DECAY, false>(p, 1.0f, z, 1.0f, sums);
     float value = act_value<ACT_SINE, DECAY, false>(p, z);
-    envelope.add(sine_envelope<DECAY>(p, z), E, p.f, z);
-    y.add(value, A * E * s, p.f, z);
-    dz.add(slope_z, A * E * (f * c - d * slope * s), p.f, z);
-    dA.add(sums[SUM_VALUE], E * s, p.f, z);
-    df.add(p.A * sums[SUM_FREQUENCY], A * E * c * z, p.f, z);
-    dd.add(-p.A * sums[SUM_DAMPING], -g * A * E * s, p.f, z);
-    db.add(sums[SUM_BIAS], A * E * (f * c - d * slope * s), p.f, z);
+    envelope.add(sine_envelope<DECAY>(p, z), E, frequency, z);
+    y.add(value, A * E * s, frequency, z);
+    dz.add(slope_z, A * E * (f * c - d * slope * s), frequency, z);
+    dA.add(sums[SUM_VALUE], E * s, frequency, z);
+    df.add(p.A * sums[SUM_FREQUENCY], A * E * c * z, frequency, z);
+    dd.add(-p.A * sums[SUM_DAMPING], -g * A * E * s, frequency, z);
+    db.add(sums[SUM_BIAS], A * E * (f * c - d * slope * s), frequency, z);
   }
   // Each has up to A = 2, f = 4, |z| = 8 and a few roundings as factors of the sine's bound.
   envelope.below("envelope", BOUND);
@@ -194,7 +192,7 @@ void test_gelu_relu_and_softplus(void **) {
 
 int main() {
   const CMUnitTest tests[] = {cmocka_unit_test(test_dense_grid), cmocka_unit_test(test_hard_angles),
-                              cmocka_unit_test(test_far_angles), cmocka_unit_test(test_derivatives),
+                              cmocka_unit_test(test_far_angles), cmocka_unit_test(test_far_frequency), cmocka_unit_test(test_derivatives),
                               cmocka_unit_test(test_gelu_relu_and_softplus)};
   return cmocka_run_group_tests(tests, nullptr, nullptr);
 }
