@@ -13,7 +13,8 @@ them. Results are gathered in FOLDER/results.json (-o, runs/acceptance), logs be
 named again. --dry-run prints the commands alone. --cpu puts small stand-ins in the place of what needs a GPU: a test of this script.
 
 Two GPUs: speed2 and rival2 (this program and PyTorch on both), strategies (the same losses under every strategy, bit for bit, and their speed),
-fp8_2 (8-bit products beside bf16; fp8: on one GPU), large (models of 3 and 7 billion parameters; offload: on one GPU, with the optimizer's state in the host's memory), save7b (a checkpoint of 80 GB, and training on from it), survive (ranks that are killed, stopped or hang, a run that goes on after that, and what
+fp8_2 (8-bit products beside bf16; fp8: on one GPU), large (models of 3 and 7 billion parameters; offload: on one GPU, with the optimizer's state in the host's memory; memory: how little
+a small model takes there, and how large a micro-batch of 1b3), save7b (a checkpoint of 80 GB, and training on from it), survive (ranks that are killed, stopped or hang, a run that goes on after that, and what
 checkpoints cost).
 The stage `real` wants the token stores of launch/train_124m.sh --stores, made where Debian's archive can be reached.
 """
@@ -41,8 +42,8 @@ from gpus import in_turn, visible  # noqa: E402
 BUDGET = 520  # seconds of a call, after which no part goes on
 STAGES = {"tests": stages.tests, "training": stages.training, "memcheck": stages.sanitizer("memcheck"), "racecheck": stages.sanitizer("racecheck"),
           "agreement": stages.agreement, "speed": stages.speed, "fp8": stages.fp8, "rival": stages.rival, "speed2": stages.speed2, "rival2": sharding.rival2,
-          "strategies": sharding.strategies, "large": sharding.large, "fp8_2": sharding.fp8_2, "offload": sharding.offload, "save7b": sharding.save7b, "survive": survive.survive, "real": stages.real}
-ONE_GPU = ("tests", "memcheck", "racecheck", "agreement", "speed", "fp8", "rival", "offload")
+          "strategies": sharding.strategies, "large": sharding.large, "fp8_2": sharding.fp8_2, "offload": sharding.offload, "memory": sharding.memory, "save7b": sharding.save7b, "survive": survive.survive, "real": stages.real}
+ONE_GPU = ("tests", "memcheck", "racecheck", "agreement", "speed", "fp8", "rival", "offload", "memory")
 
 
 def gpu_facts():

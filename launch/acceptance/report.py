@@ -145,6 +145,14 @@ def offload_lines(results):
     return beside_lines(results, ["offload"], "One GPU, the optimizer's state there and in the host's memory:", names, {"offload": "none"}, "of without")
 
 
+def memory_lines(results):
+    """One GPU: how little, and how much."""
+    rows, width = rows_of(results, "memory"), 5 + len(FIGURES)
+    names = {"model": "model", "recompute": "recompute", "offload": "offload", "micro_batch": "B", "seq_len": "T"}
+    lines = [line([row.get(k) for k in names], row, [], width) for row in rows]
+    return ["", "One GPU, by the size of the micro-batch:", "", *table([*names.values(), *FIGURES], lines)] if lines else []
+
+
 def fp8_lines(results):
     names = {"model": "model", "ranks": "GPUs", "strategy": "strategy", "micro_batch": "B per GPU", "precision": "precision"}
     return beside_lines(results, ["fp8", "fp8_2"], "Products of the inner blocks in 8 bits (MFU of bf16's peak all the same):", names, {"precision": "bf16"}, "of bf16")
@@ -241,7 +249,7 @@ def report_text(results, stages):
               "In a step the faster waits for the slower, so that twice the slower is what two could do at most.", "",
               *scaling_table(results), "", "## Sharding", "",
               "PyTorch's figures are those of this machine where it was measured here, else the recorded ones. psann's reported memory is all that the device lost, "
-              "its libraries' included; PyTorch's, measured here, is the most that its allocator handed out.", "", *sharding_table(results), *offload_lines(results), *fp8_lines(results), *order_lines(results)]
+              "its libraries' included; PyTorch's, measured here, is the most that its allocator handed out.", "", *sharding_table(results), *offload_lines(results), *memory_lines(results), *fp8_lines(results), *order_lines(results)]
     for part in results["stages"].get("real", {}).values():
         if "found" in part:
             lines += ["", "## A real run", "", part["found"]["report"].replace("\n## ", "\n### ").replace("# ", "### ", 1)]

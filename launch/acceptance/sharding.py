@@ -109,6 +109,18 @@ def offload(o):
     return attempts(o, 1, ("cheap",), "--strategy", "ddp", "--offload", "none,optimizer")
 
 
+def memory(o):
+    """How little a model of D 512 and 8 blocks trains in, down to one short sequence with the optimizer's state in the host's memory, and how large a
+    micro-batch of 1b3 a GPU takes: the largest of each list that fits; what doesn't is told, and no failure."""
+    def part(name, model, batch, *more):
+        return bench(o, name, model, "--precision", "bf16", "--micro-batch", batch, *more, attempt=True)
+    little = [part(f"small {r}, B {b}", "small", b, f"train.recompute={r}") for r, bs in (("none", (64,)), ("block", (64, 16, 8, 4, 2, 1))) for b in bs]
+    little.append(part("small at least", "small", 1, "--seq-len", 64, "--offload", "optimizer", "train.recompute=block"))
+    much = [part(f"1b3 {r}, B {b}", "1b3", b, "--steps", 3, "--warmup", 2, "--repeat", 2, f"train.recompute={r}")
+            for r, bs in (("none", (36, 34)), ("cheap", (52, 48)), ("block", (128, 112))) for b in bs]
+    return [little[0], little[-1]] if o.cpu else little + much
+
+
 def save7b(o):
     """Four steps, of which the second is saved; then steps three and four again, from the file. It is gone at the end."""
     folder = o.out / "save7b"

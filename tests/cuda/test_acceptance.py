@@ -99,7 +99,7 @@ class Acceptance(unittest.TestCase):
         self.assertLess(time.monotonic(), limit)
 
     def test_sharded_training(self):
-        out = self.run_script("--cpu", "strategies", "save7b", "large", "offload", "fp8", "fp8_2", "speed2")
+        out = self.run_script("--cpu", "strategies", "save7b", "large", "offload", "memory", "fp8", "fp8_2", "speed2")
         found = self.results()
         self.assertEqual({p["state"] for s in found.values() for p in s.values()}, {"ok"})
         same = {p["found"]["sha256"] for name, p in found["strategies"].items() if "steps" in name}
@@ -113,9 +113,12 @@ class Acceptance(unittest.TestCase):
         text = (self.folder / "out" / "report.md").read_text()
         self.assertIn("bit for bit", text)
         self.assertIn("8 steps full_shard", text)
+        text, sizes = text.split("One GPU, by the size of the micro-batch:")
         offloaded = [line for line in text.splitlines() if line.startswith("| cpu | none | ")]
         self.assertEqual([line.split(" | ")[3] for line in offloaded], ["none", "optimizer"], text)
         self.assertTrue(offloaded[0].endswith(" | 1.000 |"), text)
+
+        self.assertEqual([line.split(" | ")[1:5] for line in sizes.split("\n\n")[1].splitlines()[2:]], [["none", "none", "4", "128"], ["block", "optimizer", "4", "64"]])
 
     def test_runs_that_survive(self):
         self.run_script("--cpu", "survive")
