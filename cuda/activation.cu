@@ -285,7 +285,7 @@ cudaError_t launch_act_forward(const launch *l, int64_t N, int64_t F, const act_
                                const void *z, void *a, void *a_amax) {
   bool wide = in_fours(F);
   if (a_amax && l->compute != DTYPE_BF16) return cudaErrorInvalidValue;
-  if (a_amax && clear_amax(l->stream, a_amax) != cudaSuccess) return cudaGetLastError();
+  if (clear_amax(l->stream, a_amax) != cudaSuccess) return cudaGetLastError();
   if (l->compute == DTYPE_F32) {
     wide ? forward<float, 4>(l, N, F, act, bias, z, a, NULL) : forward<float, 1>(l, N, F, act, bias, z, a, NULL);
   } else if (l->compute == DTYPE_BF16) {
@@ -302,7 +302,7 @@ cudaError_t launch_act_backward(const launch *l, int64_t N, int64_t F, const act
                                 void *dz_amax) {
   bool wide = in_fours(F);
   if (dz_amax && l->compute != DTYPE_BF16) return cudaErrorInvalidValue;
-  if (dz_amax && clear_amax(l->stream, dz_amax) != cudaSuccess) return cudaGetLastError();
+  if (clear_amax(l->stream, dz_amax) != cudaSuccess) return cudaGetLastError();
   if (l->compute == DTYPE_F32) {
     wide ? backward<float, 4>(l, N, F, act, bias, z, da, alpha, dz, a, partial, NULL)
          : backward<float, 1>(l, N, F, act, bias, z, da, alpha, dz, a, partial, NULL);

@@ -120,10 +120,11 @@ __device__ __forceinline__ float warp_max(float x) {
   return x;
 }
 
-// An amax (engine.h) that many blocks find: zero first, then every warp adds what it has seen, once; most of them see
-// that it is no more than what is there. Magnitudes order like their bits, and a maximum is the same in any order.
+// An amax (engine.h) that many blocks find; NULL: not wanted. Zero first, then every warp adds what it has seen, once;
+// most of them see that it is no more than what is there. Magnitudes order like their bits, and a maximum is the same
+// in any order.
 inline cudaError_t clear_amax(cudaStream_t stream, void *amax) {
-  return cudaMemsetAsync(amax, 0, sizeof(float), stream);
+  return amax ? cudaMemsetAsync(amax, 0, sizeof(float), stream) : cudaSuccess;
 }
 template <typename T>
 __device__ __forceinline__ void add_amax(float *amax, float most) {

@@ -71,7 +71,7 @@ cudaError_t launch_rope(const launch *l, int64_t B, int64_t T, int64_t H, int64_
   float direction = back ? -1.0f : 1.0f;
   if (h % 2 != 0 || h > 2048) return cudaErrorInvalidValue;
   if (amax && l->compute != DTYPE_BF16) return cudaErrorInvalidValue;
-  if (amax && clear_amax(l->stream, amax) != cudaSuccess) return cudaGetLastError();
+  if (clear_amax(l->stream, amax) != cudaSuccess) return cudaGetLastError();
   if (l->compute == DTYPE_F32) {
     launch_typed<float>(l, B, T, H, h, past, frequencies, qkv, direction, NULL);
   } else if (l->compute == DTYPE_BF16) {

@@ -339,7 +339,7 @@ cudaError_t rows_of(cudaStream_t stream, const row_args &a, int norm, const void
 template <int SOURCE>
 cudaError_t rows_typed(const launch *l, const row_args &a, int norm, const void *x, const void *product, void *y,
                        void *normed) {
-  if (a.amax && clear_amax(l->stream, a.amax) != cudaSuccess) return cudaGetLastError();
+  if (clear_amax(l->stream, a.amax) != cudaSuccess) return cudaGetLastError();
   if (l->compute == DTYPE_F32) return rows_of<float, SOURCE>(l->stream, a, norm, x, product, y, normed);
   if (l->compute == DTYPE_BF16) return rows_of<__nv_bfloat16, SOURCE>(l->stream, a, norm, x, product, y, normed);
   return rows_of<__half, SOURCE>(l->stream, a, norm, x, product, y, normed);
@@ -423,7 +423,7 @@ cudaError_t launch_residual(const launch *l, const out_forward_args *a, const vo
 }
 
 cudaError_t launch_norm_backward(const launch *l, const norm_backward_args *a, float *partial) {
-  if (a->dx_amax && clear_amax(l->stream, a->dx_amax) != cudaSuccess) return cudaGetLastError();
+  if (clear_amax(l->stream, a->dx_amax) != cudaSuccess) return cudaGetLastError();
   if (l->compute == DTYPE_F32) return backward_of<float>(l, a, partial);
   if (l->compute == DTYPE_BF16) return backward_of<__nv_bfloat16>(l, a, partial);
   return backward_of<__half>(l, a, partial);
