@@ -10,6 +10,8 @@
 #include <cuda_fp16.h>
 #include <stdint.h>
 
+#include "exp2.cuh"
+
 // The block's dynamic shared memory, on 1024 bytes; the launch asks for SHARED_SLACK bytes more.
 constexpr int SHARED_SLACK = 1024;
 __device__ __forceinline__ uint32_t dynamic_shared() {
@@ -24,13 +26,6 @@ __device__ __forceinline__ void split_pair(float x, float y, uint32_t &hi, uint3
   __half2 l = __floats2half2_rn(x - back.x, y - back.y);
   hi = *reinterpret_cast<uint32_t *>(&h);
   lo = *reinterpret_cast<uint32_t *>(&l);
-}
-
-// 2^x; less than 2^-126 is 0.
-__device__ __forceinline__ float exp2_fast(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
 }
 
 // d += a (16 × 16) · b (16 × 8), fp16, summed in fp32. With g = lane / 4, q = lane % 4: d[0], d[1] are row g, columns

@@ -117,7 +117,7 @@ def memory(o):
     little = [part(f"small {r}, B {b}", "small", b, f"train.recompute={r}") for r, bs in (("none", (64,)), ("block", (64, 16, 8, 4, 2, 1))) for b in bs]
     little.append(part("small at least", "small", 1, "--seq-len", 64, "--offload", "optimizer", "train.recompute=block"))
     much = [part(f"1b3 {r}, B {b}", "1b3", b, "--steps", 3, "--warmup", 2, "--repeat", 2, f"train.recompute={r}")
-            for r, bs in (("none", (36, 34)), ("cheap", (52, 48)), ("block", (128, 112))) for b in bs]
+            for r, bs in (("none", (36, 34)), ("cheap", (52,)), ("block", (232, 216))) for b in bs]
     return [little[0], little[-1]] if o.cpu else little + much
 
 
