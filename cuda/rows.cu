@@ -41,8 +41,10 @@ template <int VEC, bool DROPOUT>
 __device__ __forceinline__ void add_residual_branch(const row_args &a, int64_t row, int64_t column, float alpha,
                                                     float (&u)[VEC], float (&x)[VEC]) {
   if (a.bias) {
+    float bias[VEC];
+    load_pack<float, VEC>(a.bias + column, bias);
 #pragma unroll
-    for (int i = 0; i < VEC; i++) u[i] += a.bias[column + i];
+    for (int i = 0; i < VEC; i++) u[i] += bias[i];
   }
   if constexpr (DROPOUT) {
     int64_t sequence = a.step->first_sequence + row / a.T, element = row % a.T * a.D + column;
@@ -152,11 +154,13 @@ __global__ void __launch_bounds__(THREADS == WARP ? 128 : THREADS,
     for (int p = 0; p < PACKS; p++) {
       int64_t column = ((int64_t)p * THREADS + thread) * VEC;
       if (column >= a.D) continue;
-      float o[VEC];
+      float o[VEC], scale[VEC], bias[VEC] = {};
+      load_pack<float, VEC>(a.scale + column, scale);
+      if (layer) load_pack<float, VEC>(a.norm_bias + column, bias);
 #pragma unroll
       for (int i = 0; i < VEC; i++) {
-        o[i] = (v[p][i] - mean) * r * a.scale[column + i];
-        if (layer) o[i] += a.norm_bias[column + i];
+        o[i] = (v[p][i] - mean) * r * scale[i];
+        if (layer) o[i] += bias[i];
         most = fmaxf(most, fabsf(o[i]));
       }
       store_pack<T, VEC>(normed + row * a.D + column, o);
