@@ -29,7 +29,7 @@ struct half_turn {
   int flip;
 };
 
-constexpr float FAR = 3e4f; /* of the integer; beyond, the nearest to the first term may be the wrong one by too much */
+constexpr float FAR = 3e4f; /* of the integer; beyond, f/π by its first term puts r too far past 1/2 */
 
 // The nearest integer is found by an addition that rounds at the units: for up to 2^22, which is beyond FAR. (rintf and
 // a conversion would take two turns of the slow unit that the exponential needs.) What is left is exact but for one
