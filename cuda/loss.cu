@@ -134,31 +134,33 @@ __global__ void __launch_bounds__(THREADS) loss_train(train_args a, bool staged,
 
 // The same, to the bit, for long rows of which shared memory takes two or more: a block stays and takes every
 // gridDim.x-th row. The copy engine brings `places` of them ahead, so that memory is hardly waited for, and while one
-// team sums a row up the other writes its own.
+// team sums a row up the other writes its own. Each place has two barriers in turn, so that rows of one barrier are all
+// of one team: it has waited for each before, and never takes an earlier phase for its own.
 enum { MOST_PLACES = 4, STREAM_BYTES = 225 << 10, LEAST_BYTES = 32 << 10 /* of a row */ };
 template <typename T, int VEC, bool WHOLE>
 __global__ void __launch_bounds__(TEAMS *THREADS, 1) loss_train_streamed(train_args a, int places, T *logits) {
   __shared__ float shared[TEAMS][WARPS];
-  __shared__ __align__(8) uint64_t barriers[MOST_PLACES];
+  __shared__ __align__(8) uint64_t barriers[TEAMS * MOST_PLACES];
   extern __shared__ __align__(128) unsigned char memory[];
   part_team team;
   int own = threadIdx.x / THREADS, mine = (a.rows - (int)blockIdx.x + (int)gridDim.x - 1) / (int)gridDim.x;
+  int turns = TEAMS * places;
   uint32_t bytes = (uint32_t)a.Vp * sizeof(T), full = (uint32_t)__cvta_generic_to_shared(barriers);
   auto row_of = [&](int i) { return logits + ((int64_t)blockIdx.x + (int64_t)i * gridDim.x) * a.Vp; };
   auto bring = [&](int i) {
-    uint32_t barrier = full + 8 * (i % places);
+    uint32_t barrier = full + 8 * (i % turns);
     barrier_arrive_expect(barrier, bytes);
     bulk_copy((uint32_t)__cvta_generic_to_shared(memory + (size_t)(i % places) * bytes), row_of(i), bytes, barrier);
   };
   if (threadIdx.x == 0) {
-    for (int p = 0; p < places; p++) barrier_init(full + 8 * p, 1);
+    for (int t = 0; t < turns; t++) barrier_init(full + 8 * t, 1);
     barrier_init_done();
     for (int i = 0; i < places && i < mine; i++) bring(i);
   }
   __syncthreads();
   for (int i = own; i < mine; i += TEAMS) {
     const T *from = (const T *)(memory + (size_t)(i % places) * bytes);
-    barrier_wait(full + 8 * (i % places), i / places % 2);
+    barrier_wait(full + 8 * (i % turns), i / turns % 2);
     row_softmax r = softmax_of<T, VEC, WHOLE>(team, from, a.V, a.smoothing > 0.0f, (T *)NULL, shared[own]);
     train_row<T, VEC, WHOLE>(team, a, (int)blockIdx.x + i * (int)gridDim.x, r, from, row_of(i));
     team.sync(); /* all of the row has been read */
