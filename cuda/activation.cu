@@ -100,15 +100,15 @@ __global__ void __launch_bounds__(THREADS, FORWARD_BLOCKS)
   if constexpr (AMAX) add_amax<T>(amax, most);
 }
 
-template <int KIND, int DECAY, bool FAR, int VEC>
+template <int KIND, int DECAY, bool IN_FAR, int VEC>
 __device__ __forceinline__ void gradients(const sine_feature (&p)[VEC], float scale, const float (&x)[VEC],
                                           const float (&g)[VEC], bool again, float (&sums)[VEC][SUMS], float (&d)[VEC],
                                           float (&y)[VEC]) {
 #pragma unroll
-  for (int i = 0; i < VEC; i++) d[i] = act_gradient<KIND, DECAY, FAR>(p[i], scale, x[i], g[i], sums[i]);
+  for (int i = 0; i < VEC; i++) d[i] = act_gradient<KIND, DECAY, IN_FAR>(p[i], scale, x[i], g[i], sums[i]);
   if (again)
 #pragma unroll
-    for (int i = 0; i < VEC; i++) y[i] = act_value<KIND, DECAY, FAR>(p[i], x[i]);
+    for (int i = 0; i < VEC; i++) y[i] = act_value<KIND, DECAY, IN_FAR>(p[i], x[i]);
 }
 
 template <typename T, int VEC, int KIND, int DECAY, bool AMAX>

@@ -117,8 +117,10 @@ __device__ __forceinline__ float sine_envelope(const sine_feature &p, float z) {
 
 template <int KIND, int DECAY, bool IN_FAR>
 __device__ __forceinline__ float act_value(const sine_feature &p, float z) {
-  half_turn t = KIND == ACT_SINE ? reduced<IN_FAR>(p, z) : half_turn{};
-  if (KIND == ACT_SINE) return p.A * sine_envelope<DECAY>(p, z) * flipped(sin_half_turn(t.r), t.flip);
+  if (KIND == ACT_SINE) {
+    half_turn t = reduced<IN_FAR>(p, z);
+    return p.A * sine_envelope<DECAY>(p, z) * flipped(sin_half_turn(t.r), t.flip);
+  }
   if (KIND == ACT_GELU) return 0.5f * z * (1.0f + erff(z * 0.707106781f));
   return fmaxf(z, 0.0f);
 }

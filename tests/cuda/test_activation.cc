@@ -192,7 +192,7 @@ void test_gelu_relu_and_softplus(void **) {
 
 int main() {
   const CMUnitTest tests[] = {cmocka_unit_test(test_dense_grid), cmocka_unit_test(test_hard_angles),
-                              cmocka_unit_test(test_far_angles), cmocka_unit_test(test_far_frequency), cmocka_unit_test(test_derivatives),
-                              cmocka_unit_test(test_gelu_relu_and_softplus)};
+                              cmocka_unit_test(test_far_angles), cmocka_unit_test(test_far_frequency),
+                              cmocka_unit_test(test_derivatives), cmocka_unit_test(test_gelu_relu_and_softplus)};
   return cmocka_run_group_tests(tests, nullptr, nullptr);
 }
