@@ -20,7 +20,7 @@ static void cuda_destroy(engine *base) {
                    e->partial,
                    e->sums,
                    e->chunks,
-                   e->delta,
+                   e->attention,
                    e->rows,
                    e->fused_workspace,
                    e->step,

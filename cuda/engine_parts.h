@@ -19,7 +19,7 @@ typedef struct {
 
 /* Bytes of each part of the scratch. */
 typedef struct {
-  size_t product, masked, logits, partial, sums, chunks, delta, rows;
+  size_t product, masked, logits, partial, sums, chunks, attention, rows;
   size_t fp8_left, fp8_left_transposed, fp8_right; /* 0: all products are in the compute type */
 } scratch_sizes;
 
@@ -54,8 +54,8 @@ typedef struct {
   loss_scaling *scaling; /* device */
   spike_watch *spikes;   /* device */
   /* Scratch, of the sizes that scratch_of tells. */
-  void *product, *masked, *logits, *fused_workspace;
-  float *partial, *sums, *chunks, *delta;
+  void *product, *masked, *logits, *attention, *fused_workspace;
+  float *partial, *sums, *chunks;
   double *rows;
   fp8_room fp8;
   scratch_sizes have;

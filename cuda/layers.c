@@ -101,12 +101,16 @@ static status cuda_attention_forward(engine *base, const attention_forward_args 
 static status cuda_attention_backward(engine *base, const attention_backward_args *a) {
   cuda_engine *e = (cuda_engine *)base;
   launch l = launch_of(e);
+  if (attention_wgmma_takes(base->compute, a->B, a->T, a->H, a->h, a->alibi, a->dropout.p)) {
+    CUDA(launch_attention_wgmma_backward(&l, a, e->attention));
+    return STATUS_OK;
+  }
   if (fused_takes(e, a->h, a->alibi, a->dropout.p)) {
     attention_shape shape = {base->compute == DTYPE_BF16, base->unordered, a->B, a->T, a->H, a->h};
     return attention_cudnn_backward(e->fused, &shape, l.stream, a->qkv, a->out, a->lse, a->dout, a->dqkv,
                                     e->fused_workspace);
   }
-  CUDA(launch_attention_backward(&l, a, e->delta));
+  CUDA(launch_attention_backward(&l, a, (float *)e->attention));
   return STATUS_OK;
 }
 

@@ -9,6 +9,18 @@
 #include "engine_parts.h"
 #include "upload.h"
 
+/* Limits of products alone have no heads. */
+static bool wgmma_takes(const engine *e, const engine_limits *l) {
+  return l->H > 0 && attention_wgmma_takes(e->compute, l->B, l->T, l->H, l->D / l->H, false, 0);
+}
+
+/* For the backward of our own attention: a number a query and head, or what the one on the tensor cores works in. */
+static size_t attention_bytes(const engine *e, const engine_limits *l) {
+  size_t plain = (size_t)(l->B * l->T * l->H) * sizeof(float);
+  size_t bytes = wgmma_takes(e, l) ? attention_wgmma_bytes(l->B, l->T, l->H) : 0;
+  return bytes > plain ? bytes : plain;
+}
+
 static scratch_sizes scratch_of(const engine *e, const engine_limits *l) {
   size_t c = dtype_size(e->compute), f = sizeof(float);
   int64_t N = l->B * l->T;
@@ -22,7 +34,7 @@ static scratch_sizes scratch_of(const engine *e, const engine_limits *l) {
                          .partial = (size_t)partial * f,
                          .sums = (size_t)(larger(l->M, l->D) + l->D) * f,
                          .chunks = (size_t)((N + EMBED_CHUNK - 1) / EMBED_CHUNK * 2 * l->D) * f,
-                         .delta = (size_t)(N * l->H) * f,
+                         .attention = attention_bytes(e, l),
                          .rows = (size_t)(3 * N) * sizeof(double),
                          .fp8_left = fp8_left,
                          .fp8_left_transposed = fp8_left,
@@ -75,21 +87,25 @@ bool fused_takes(const cuda_engine *e, int64_t h, bool alibi, double dropout) {
   return e->fused != NULL && dtype_size(e->base.compute) == 2 && h % 8 == 0 && h <= 128 && !alibi && dropout == 0;
 }
 
-/* 0 too where cuDNN can't plan it: then the run's `prepare` says why. */
-static size_t fused_bytes(const cuda_engine *e, const engine_limits *l) {
-  size_t bytes = 0;
+/* cuDNN's workspace, for its backward too where that is not ours. */
+static status fused_plan(const cuda_engine *e, const engine_limits *l, size_t *bytes) {
+  *bytes = 0;
   if (fused_takes(e, l->D / l->H, false, 0)) {
     attention_shape shape = {e->base.compute == DTYPE_BF16, e->base.unordered, l->B, l->T, l->H, l->D / l->H};
-    if (attention_cudnn_plan(e->fused, &shape, true, &bytes) != STATUS_OK) {
-      bytes = 0;
-    }
+    TRY(attention_cudnn_plan(e->fused, &shape, !wgmma_takes(&e->base, l), bytes));
   }
-  return bytes;
+  return STATUS_OK;
+}
+
+/* 0 too where cuDNN can't plan it: then the run's `prepare` says why. */
+static size_t fused_bytes(const cuda_engine *e, const engine_limits *l) {
+  size_t bytes;
+  return fused_plan(e, l, &bytes) == STATUS_OK ? bytes : 0;
 }
 
 static size_t cuda_scratch_bytes(const engine *e, const engine_limits *l) {
   scratch_sizes s = scratch_of(e, l);
-  return s.product + s.masked + s.logits + s.partial + s.sums + s.chunks + s.delta + s.rows + s.fp8_left +
+  return s.product + s.masked + s.logits + s.partial + s.sums + s.chunks + s.attention + s.rows + s.fp8_left +
          s.fp8_left_transposed + s.fp8_right + fused_bytes((const cuda_engine *)e, l);
 }
 
@@ -184,16 +200,13 @@ static status cuda_prepare(engine *base, const engine_limits *l) {
   TRY(grow(base, (void **)&e->partial, &have->partial, s.partial, "partial sums"));
   TRY(grow(base, (void **)&e->sums, &have->sums, s.sums, "sums"));
   TRY(grow(base, (void **)&e->chunks, &have->chunks, s.chunks, "sums of the embedding"));
-  TRY(grow(base, (void **)&e->delta, &have->delta, s.delta, "scratch of attention"));
+  TRY(grow(base, &e->attention, &have->attention, s.attention, "scratch of attention"));
   TRY(grow(base, (void **)&e->rows, &have->rows, s.rows, "losses of rows"));
   TRY(fp8_room_prepare(e, l));
   e->chunk = larger(e->chunk, l->chunk);
   TRY(frequencies(e, l->D / l->H / 2, l->D));
-  size_t fused = 0;
-  if (fused_takes(e, l->D / l->H, false, 0)) {
-    attention_shape shape = {base->compute == DTYPE_BF16, base->unordered, l->B, l->T, l->H, l->D / l->H};
-    TRY(attention_cudnn_plan(e->fused, &shape, true, &fused));
-  }
+  size_t fused;
+  TRY(fused_plan(e, l, &fused));
   return grow(base, &e->fused_workspace, &e->fused_bytes, fused, "attention's workspace");
 }
 

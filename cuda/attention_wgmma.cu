@@ -1,0 +1,76 @@
+// Launches of attention_wgmma_kernels.cuh, and the memory that they work in.
+#include "attention_wgmma_kernels.cuh"
+#include "box_map.h"
+#include "kernels.h"
+
+namespace {
+
+using namespace attention_wgmma;
+
+enum { MOST_PAIRS = 65535 /* of a grid's second dimension */ };
+
+struct memory_map {
+  size_t sums, stats, added, next, bytes;
+};
+
+int64_t tiles_of(int64_t T) {
+  return (T + KEYS - 1) / KEYS;
+}
+
+memory_map map_of(int64_t B, int64_t T, int64_t H) {
+  size_t tiles = (size_t)(B * H * tiles_of(T));
+  memory_map m = {};
+  m.stats = tiles * KEYS * HEAD * sizeof(float);
+  m.added = m.stats + tiles * STEPS * STATS_BYTES;
+  m.next = m.added + tiles * sizeof(int);
+  m.bytes = m.next + sizeof(int);
+  return m;
+}
+
+template <typename T>
+cudaError_t run(const launch *l, const attention_backward_args *a, void *workspace) {
+  CUtensorMap qkv, dout, dqkv;
+  cudaError_t e = box_map_make(a->qkv, a->B, a->T, 3 * a->H, HALF, &qkv);
+  if (e == cudaSuccess) e = box_map_make(a->dout, a->B, a->T, a->H, QUERIES, &dout);
+  if (e == cudaSuccess) e = box_map_make(a->dqkv, a->B, a->T, 3 * a->H, HALF, &dqkv);
+  int bytes = SHARED_BYTES + SHARED_SLACK;
+  if (e == cudaSuccess)
+    e = cudaFuncSetAttribute(gradients<T>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+  if (e != cudaSuccess) return e;
+  memory_map m = map_of(a->B, a->T, a->H);
+  char *memory = (char *)workspace;
+  problem p = {};
+  p.T = a->T;
+  p.H = a->H;
+  p.tiles = (int)tiles_of(a->T);
+  p.items = (int)(a->B * a->H) * p.tiles;
+  p.scale = (float)(1.0 / sqrt((double)HEAD));
+  p.stats = (const float *)(memory + m.stats);
+  p.sums = (float *)(memory + m.sums);
+  p.added = (int *)(memory + m.added);
+  p.next = (int *)(memory + m.next);
+  row_stats<T><<<dim3((unsigned)p.tiles * STEPS, (unsigned)(a->B * a->H)), STATS_THREADS, 0, l->stream>>>(
+      p, (const T *)a->out, (const T *)a->dout, (const float *)a->lse, (float *)(memory + m.stats));
+  e = cudaGetLastError();
+  if (e != cudaSuccess) return e;
+  int blocks = p.items < (int)MULTIPROCESSORS ? p.items : (int)MULTIPROCESSORS;
+  gradients<T><<<(unsigned)blocks, THREADS, (size_t)bytes, l->stream>>>(qkv, dout, dqkv, p);
+  return cudaGetLastError();
+}
+
+}  // namespace
+
+size_t attention_wgmma_bytes(int64_t B, int64_t T, int64_t H) {
+  return map_of(B, T, H).bytes;
+}
+
+bool attention_wgmma_takes(dtype compute, int64_t B, int64_t T, int64_t H, int64_t h, bool alibi, double dropout) {
+  return (compute == DTYPE_BF16 || compute == DTYPE_F16) && h == HEAD && !alibi && dropout == 0 &&
+         B * H <= MOST_PAIRS && B * H * tiles_of(T) * STEPS <= INT32_MAX;
+}
+
+cudaError_t launch_attention_wgmma_backward(const launch *l, const attention_backward_args *a, void *workspace) {
+  if (!attention_wgmma_takes(l->compute, a->B, a->T, a->H, a->h, a->alibi, a->dropout.p)) return cudaErrorInvalidValue;
+  if (l->compute == DTYPE_BF16) return run<__nv_bfloat16>(l, a, workspace);
+  return run<__half>(l, a, workspace);
+}
