@@ -25,6 +25,7 @@ typedef struct {
   bool frozen;             /* gradients that may be NULL are */
   bool fp8;                /* products in 8 bits; all sizes in multiples of 16 */
   bool beside;             /* other streams' work is to find room */
+  bool quick;              /* under a slow tool too, large as it is */
   double first, grad_clip; /* AdamW: first element; finish_norm: clipping */
   bool infinite;           /* finish_norm: a gradient that is not finite */
 } op_case;
