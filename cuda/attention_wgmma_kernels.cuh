@@ -279,22 +279,17 @@ __device__ __forceinline__ void sum_queries(const problem &p, const room &r, con
         waited.count++;
       }
       float x[32];
+      float4 others[VECTORS]; /* asked for now, needed once the products are there */
       if (onto) {
 #pragma unroll
-        for (int i = 0; i < VECTORS; i++) {
-          float4 sum = __ldcg(reinterpret_cast<const float4 *>(sums + i * GROUP * 4));
-          x[4 * i] = sum.x;
-          x[4 * i + 1] = sum.y;
-          x[4 * i + 2] = sum.z;
-          x[4 * i + 3] = sum.w;
-        }
+        for (int i = 0; i < VECTORS; i++) others[i] = __ldcg(reinterpret_cast<const float4 *>(sums + i * GROUP * 4));
       }
       wait_full(r, SCORES_FULL, steps);
       uint64_t dscores = matrix_descriptor(r.dscores + steps.place() * SCORES_BYTES);
       wgmma_begin();
 #pragma unroll
       for (int k = 0; k < HALF / 16; k++)
-        wgmma_along<T>(x, dscores + (k * STEP16 >> 4), keys + (k * STEP16_ALONG >> 4), k > 0 || onto);
+        wgmma_along<T>(x, dscores + (k * STEP16 >> 4), keys + (k * STEP16_ALONG >> 4), k > 0);
       if (tile > at.tile * STEPS) { /* the last keys are behind all queries of an item's first step */
 #pragma unroll
         for (int k = HALF / 16; k < KEYS / 16; k++)
@@ -307,6 +302,15 @@ __device__ __forceinline__ void sum_queries(const problem &p, const room &r, con
       warp_arrives(r, SCORES_EMPTY, steps);
       if (tile == p.tiles * STEPS - 1) warp_arrives(r, KEYS_EMPTY, items);
       if (last) {
+        if (onto) {
+#pragma unroll
+          for (int i = 0; i < VECTORS; i++) {
+            x[4 * i] += others[i].x;
+            x[4 * i + 1] += others[i].y;
+            x[4 * i + 2] += others[i].z;
+            x[4 * i + 3] += others[i].w;
+          }
+        }
         results_free(NUMBER);
         stage_rows<T>(r.results, p.scale, x);
         results_written(NUMBER);
