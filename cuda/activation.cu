@@ -85,10 +85,10 @@ __global__ void __launch_bounds__(THREADS, FORWARD_BLOCKS)
       for (int i = 0; i < VEC; i++) x[i] += bias[i];
       if (any_far<KIND, VEC>(p, x)) {
 #pragma unroll
-        for (int i = 0; i < VEC; i++) x[i] = act_value<KIND, DECAY, true>(p[i], x[i]);
+        for (int i = 0; i < VEC; i++) x[i] = act_value<KIND, DECAY, true, sizeof(T) == 2>(p[i], x[i]);
       } else {
 #pragma unroll
-        for (int i = 0; i < VEC; i++) x[i] = act_value<KIND, DECAY, false>(p[i], x[i]);
+        for (int i = 0; i < VEC; i++) x[i] = act_value<KIND, DECAY, false, sizeof(T) == 2>(p[i], x[i]);
       }
       store_pack<T, VEC>((T *)(to + k * step), x);
       if constexpr (AMAX) {
@@ -100,15 +100,15 @@ __global__ void __launch_bounds__(THREADS, FORWARD_BLOCKS)
   if constexpr (AMAX) add_amax<T>(amax, most);
 }
 
-template <int KIND, int DECAY, bool IN_FAR, int VEC>
+template <int KIND, int DECAY, bool IN_FAR, bool HARDWARE, int VEC>
 __device__ __forceinline__ void gradients(const sine_feature (&p)[VEC], float scale, const float (&x)[VEC],
                                           const float (&g)[VEC], bool again, float (&sums)[VEC][SUMS], float (&d)[VEC],
                                           float (&y)[VEC]) {
 #pragma unroll
-  for (int i = 0; i < VEC; i++) d[i] = act_gradient<KIND, DECAY, IN_FAR>(p[i], scale, x[i], g[i], sums[i]);
+  for (int i = 0; i < VEC; i++) d[i] = act_gradient<KIND, DECAY, IN_FAR, HARDWARE>(p[i], scale, x[i], g[i], sums[i]);
   if (again)
 #pragma unroll
-    for (int i = 0; i < VEC; i++) y[i] = act_value<KIND, DECAY, IN_FAR>(p[i], x[i]);
+    for (int i = 0; i < VEC; i++) y[i] = act_value<KIND, DECAY, IN_FAR, HARDWARE>(p[i], x[i]);
 }
 
 template <typename T, int VEC, int KIND, int DECAY, bool AMAX>
@@ -147,9 +147,9 @@ __global__ void __launch_bounds__(THREADS, BACKWARD_BLOCKS)
         for (int i = 0; i < VEC; i++) x[i] += bias[i];
         // The activation again is computed as the forward does, to the bit.
         if (any_far<KIND, VEC>(p, x)) {
-          gradients<KIND, DECAY, true, VEC>(p, scale, x, g, a != NULL, sums, d, y);
+          gradients<KIND, DECAY, true, sizeof(T) == 2, VEC>(p, scale, x, g, a != NULL, sums, d, y);
         } else {
-          gradients<KIND, DECAY, false, VEC>(p, scale, x, g, a != NULL, sums, d, y);
+          gradients<KIND, DECAY, false, sizeof(T) == 2, VEC>(p, scale, x, g, a != NULL, sums, d, y);
         }
         store_pack<T, VEC>(dz + (offset + k * step) * VEC, d);
         if constexpr (AMAX) {

@@ -85,6 +85,26 @@ __device__ __forceinline__ float cos_half_turn(float r) {
   return fmaf(q, p, 1.0f);
 }
 
+// HARDWARE: by the hardware's functions, to 5e-7, where what comes of it is rounded to 16 bits. On the host, where tests
+// compile the formulas, the library's.
+constexpr float HALF_TURN = 3.14159265f;
+template <bool HARDWARE>
+__device__ __forceinline__ float sin_of(float r) {
+#ifdef __CUDA_ARCH__
+  return HARDWARE ? __sinf(HALF_TURN * r) : sin_half_turn(r);
+#else
+  return HARDWARE ? sinf(HALF_TURN * r) : sin_half_turn(r);
+#endif
+}
+template <bool HARDWARE>
+__device__ __forceinline__ float cos_of(float r) {
+#ifdef __CUDA_ARCH__
+  return HARDWARE ? __cosf(HALF_TURN * r) : cos_half_turn(r);
+#else
+  return HARDWARE ? cosf(HALF_TURN * r) : cos_half_turn(r);
+#endif
+}
+
 // softplus with its derivative (the logistic function), as the reference: raw itself above 20.
 __device__ __forceinline__ float softplus(float raw) {
   return raw > 20.0f ? raw : log1pf(expf(raw));
@@ -115,11 +135,11 @@ __device__ __forceinline__ float sine_envelope(const sine_feature &p, float z) {
   return exp2_fast(p.exponent * (DECAY == ACT_DECAY_ABS ? fabsf(z) : fmaxf(z, 0.0f)));
 }
 
-template <int KIND, int DECAY, bool IN_FAR>
+template <int KIND, int DECAY, bool IN_FAR, bool HARDWARE = false>
 __device__ __forceinline__ float act_value(const sine_feature &p, float z) {
   if (KIND == ACT_SINE) {
     half_turn t = reduced<IN_FAR>(p, z);
-    return p.A * sine_envelope<DECAY>(p, z) * flipped(sin_half_turn(t.r), t.flip);
+    return p.A * sine_envelope<DECAY>(p, z) * flipped(sin_of<HARDWARE>(t.r), t.flip);
   }
   if (KIND == ACT_GELU) return 0.5f * z * (1.0f + erff(z * 0.707106781f));
   return fmaxf(z, 0.0f);
@@ -133,14 +153,14 @@ __device__ __forceinline__ float act_value(const sine_feature &p, float z) {
 // The last sum is Σdz.
 enum { SUM_VALUE, SUM_FREQUENCY, SUM_DAMPING, SUM_BIAS, SUMS };
 
-template <int KIND, int DECAY, bool IN_FAR>
+template <int KIND, int DECAY, bool IN_FAR, bool HARDWARE = false>
 __device__ __forceinline__ float act_gradient(const sine_feature &p, float scale, float z, float g,
                                               float (&sums)[SUMS]) {
   float dz;
   if (KIND == ACT_SINE) {
     half_turn angle = reduced<IN_FAR>(p, z);
     float eg = flipped(sine_envelope<DECAY>(p, z) * g, angle.flip);
-    float t = eg * sin_half_turn(angle.r), u = eg * cos_half_turn(angle.r);
+    float t = eg * sin_of<HARDWARE>(angle.r), u = eg * cos_of<HARDWARE>(angle.r);
     sums[SUM_VALUE] += t;
     sums[SUM_FREQUENCY] = fmaf(u, z, sums[SUM_FREQUENCY]);
     dz = p.slope_frequency * u;
