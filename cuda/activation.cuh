@@ -85,8 +85,8 @@ __device__ __forceinline__ float cos_half_turn(float r) {
   return fmaf(q, p, 1.0f);
 }
 
-// HARDWARE: by the hardware's functions, to 5e-7, where what comes of it is rounded to 16 bits. On the host, where tests
-// compile the formulas, the library's.
+// HARDWARE: by the hardware's functions, to 5e-7, where what comes of it is rounded to 16 bits. On the host, where
+// tests compile the formulas, the library's.
 constexpr float HALF_TURN = 3.14159265f;
 template <bool HARDWARE>
 __device__ __forceinline__ float sin_of(float r) {

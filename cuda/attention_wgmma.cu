@@ -7,10 +7,14 @@ namespace {
 
 using namespace attention_wgmma;
 
-enum { MOST_PAIRS = 65535 /* of a grid's second dimension */ };
+enum {
+  MOST_PAIRS = 65535 /* of a grid's second dimension */,
+  LONGEST = 1 << 24 /* sequence: steps are counted in 32 bits */
+};
 
+// Offsets of the parts; the sums come first.
 struct memory_map {
-  size_t sums, stats, added, next, bytes;
+  size_t stats, added, next, bytes;
 };
 
 int64_t tiles_of(int64_t T) {
@@ -34,8 +38,7 @@ cudaError_t run(const launch *l, const attention_backward_args *a, void *workspa
   if (e == cudaSuccess) e = box_map_make(a->dout, a->B, a->T, a->H, QUERIES, &dout);
   if (e == cudaSuccess) e = box_map_make(a->dqkv, a->B, a->T, 3 * a->H, HALF, &dqkv);
   int bytes = SHARED_BYTES + SHARED_SLACK;
-  if (e == cudaSuccess)
-    e = cudaFuncSetAttribute(gradients<T>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+  if (e == cudaSuccess) e = cudaFuncSetAttribute(gradients<T>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
   if (e != cudaSuccess) return e;
   memory_map m = map_of(a->B, a->T, a->H);
   char *memory = (char *)workspace;
@@ -46,7 +49,7 @@ cudaError_t run(const launch *l, const attention_backward_args *a, void *workspa
   p.items = (int)(a->B * a->H) * p.tiles;
   p.scale = (float)(1.0 / sqrt((double)HEAD));
   p.stats = (const float *)(memory + m.stats);
-  p.sums = (float *)(memory + m.sums);
+  p.sums = (float *)memory;
   p.added = (int *)(memory + m.added);
   p.next = (int *)(memory + m.next);
   row_stats<T><<<dim3((unsigned)p.tiles * STEPS, (unsigned)(a->B * a->H)), STATS_THREADS, 0, l->stream>>>(
@@ -65,7 +68,7 @@ size_t attention_wgmma_bytes(int64_t B, int64_t T, int64_t H) {
 }
 
 bool attention_wgmma_takes(dtype compute, int64_t B, int64_t T, int64_t H, int64_t h, bool alibi, double dropout) {
-  return (compute == DTYPE_BF16 || compute == DTYPE_F16) && h == HEAD && !alibi && dropout == 0 &&
+  return (compute == DTYPE_BF16 || compute == DTYPE_F16) && h == HEAD && !alibi && dropout == 0 && T <= LONGEST &&
          B * H <= MOST_PAIRS && B * H * tiles_of(T) * STEPS <= INT32_MAX;
 }
 

@@ -55,6 +55,8 @@ struct problem {
 // multiplies. Barriers are 8 bytes apart. ADDED: what other blocks add to a tile's sums before this one is there; TOLD:
 // they may know that this one's is.
 enum { KEY_PLACES = 2, QUERY_PLACES = 4, SCORE_PLACES = 3, SUM_PLACES = 2 };
+// A group of keys holds a step and the ones that it skips while it waits for the next.
+static_assert((int)QUERY_PLACES >= (int)KEY_GROUPS + 2);
 enum barrier_name {
   KEYS_FULL,
   KEYS_EMPTY = KEYS_FULL + KEY_PLACES,
@@ -70,8 +72,8 @@ enum barrier_name {
 };
 constexpr int SCORES_BYTES = (int)KEY_GROUPS * QUERIES_BYTES, RESULTS = 1 + 2 * (int)KEY_GROUPS,
               SHARED_BYTES = 2 * (int)KEY_PLACES * KEYS_BYTES + 2 * (int)QUERY_PLACES * QUERIES_BYTES +
-                             (int)SCORE_PLACES * SCORES_BYTES + RESULTS * HALF_BYTES +
-                             (int)QUERY_PLACES * STATS_BYTES + 4 * (int)KEY_PLACES + 8 * (int)BARRIERS;
+                             (int)SCORE_PLACES * SCORES_BYTES + RESULTS * HALF_BYTES + (int)QUERY_PLACES * STATS_BYTES +
+                             4 * (int)KEY_PLACES + 8 * (int)BARRIERS;
 struct room {
   uint32_t keys, values, queries, douts, dscores, results, stats, items, barriers;
 };
@@ -153,7 +155,7 @@ __device__ __forceinline__ void bring(const problem &p, const room &r, const CUt
   key_use items = {0};
   query_use steps = {0};
   for (;; items.count++) {
-    // Not before: what a block has taken and not begun, others wait for.
+    // No sooner than its tiles can be asked for: what a block has taken and not begun, others wait for.
     int item = atomicAdd(p.next, 1);
     bool end = item >= p.items;
     wait_empty(r, KEYS_EMPTY, items);
@@ -184,8 +186,8 @@ __device__ __forceinline__ void bring(const problem &p, const room &r, const CUt
   }
 }
 
-// The thread that waits for other blocks' sums: a tile of keys at a time, until all before this item's are in the sums of
-// its queries.
+// The thread that waits for other blocks' sums: a tile of keys at a time, until all before this item's are in the sums
+// of its queries.
 __device__ __forceinline__ void wait_added(const problem &p, const room &r) {
   key_use items = {0};
   sum_use sums = {0};
@@ -232,8 +234,9 @@ __device__ __forceinline__ void add_vector(float *to, const float *x) {
                : "memory");
 }
 
-// 64 rows of a gradient, as a warpgroup has them, on their way to dqkv through the memory at `through`; the warpgroup's
-// first thread sends them. `number`: of a barrier of the warpgroup's own.
+// 64 rows of a gradient, as a warpgroup has them, to shared memory at `through`, from where its first thread sends them
+// to dqkv: results_free before, when the last ones have left, results_written after. `number`: of a barrier of the
+// warpgroup's own.
 template <typename T>
 __device__ __forceinline__ void stage_rows(uint32_t through, float scale, const float (&x)[32]) {
   int lane = threadIdx.x % WARP, warp = threadIdx.x % GROUP / WARP;
@@ -253,6 +256,20 @@ __device__ __forceinline__ void results_free(int number) {
 __device__ __forceinline__ void results_written(int number) {
   shared_written();
   threads_wait<GROUP>(number);
+}
+
+// x = gradients of scores · keys, of the first GROUPS groups of keys; waits for it.
+template <typename T, int GROUPS>
+__device__ __forceinline__ void multiply_scores(float (&x)[32], uint64_t dscores, uint64_t keys) {
+  enum { EACH = HALF / 16 };
+  wgmma_begin();
+#pragma unroll
+  for (int k = 0; k < GROUPS * EACH; k++)
+    wgmma_along<T>(x, dscores + ((k / EACH * QUERIES_BYTES + k % EACH * STEP16) >> 4), keys + (k * STEP16_ALONG >> 4),
+                   k > 0);
+  wgmma_group();
+  wgmma_left<0>();
+  wgmma_seen(x);
 }
 
 // The warpgroup of the queries' gradient.
@@ -286,19 +303,10 @@ __device__ __forceinline__ void sum_queries(const problem &p, const room &r, con
       }
       wait_full(r, SCORES_FULL, steps);
       uint64_t dscores = matrix_descriptor(r.dscores + steps.place() * SCORES_BYTES);
-      wgmma_begin();
-#pragma unroll
-      for (int k = 0; k < HALF / 16; k++)
-        wgmma_along<T>(x, dscores + (k * STEP16 >> 4), keys + (k * STEP16_ALONG >> 4), k > 0);
-      if (tile > at.tile * STEPS) { /* the last keys are behind all queries of an item's first step */
-#pragma unroll
-        for (int k = HALF / 16; k < KEYS / 16; k++)
-          wgmma_along<T>(x, dscores + ((QUERIES_BYTES + (k - HALF / 16) * STEP16) >> 4),
-                         keys + (k * STEP16_ALONG >> 4), true);
-      }
-      wgmma_group();
-      wgmma_left<0>();
-      wgmma_seen(x);
+      if (tile == at.tile * STEPS) /* the last keys are behind all queries of an item's first step */
+        multiply_scores<T, 1>(x, dscores, keys);
+      else
+        multiply_scores<T, KEY_GROUPS>(x, dscores, keys);
       warp_arrives(r, SCORES_EMPTY, steps);
       if (tile == p.tiles * STEPS - 1) warp_arrives(r, KEYS_EMPTY, items);
       if (last) {
@@ -433,11 +441,11 @@ __device__ __forceinline__ void sum_keys(const problem &p, const room &r, const 
   wgmma_group();
   while (item >= 0) {
     int own = p.tiles - 1 - item % p.tiles, next_item = item;
-    bool first = true, last;
+    bool first = true;
     for (int tile = own * STEPS + group; tile < end; tile++) {
       uint32_t stats = r.stats + query_use{step}.place() * STATS_BYTES + first_query * 4;
       score_use scores = {step};
-      last = tile + 1 == end;
+      bool last = tile + 1 == end;
       int next = step + 1;
       if (last) {
         key_use after = {items.count + 1};

@@ -35,7 +35,7 @@ cudaError_t box_map_make(const void *heads, int64_t B, int64_t T, int64_t parts,
   const cuuint32_t box[] = {BOX_MAP_COLUMNS, (cuuint32_t)rows, 1, 1}, every[] = {1, 1, 1, 1};
   /* Elements are only moved: to the copy engine both types of 16 bits are the same. */
   CUresult r = encode(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 4, (void *)heads, size, stride, box, every,
-                                     CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                                     CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+                      CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                      CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   return r == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
 }

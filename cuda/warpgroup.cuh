@@ -1,10 +1,12 @@
-// What the warpgroups of a block work by in 16 bits: products of 64 rows, registers that they hand to each other, and boxes that
-// the copy engine brings. Barriers and descriptors: tensor_core.cuh.
+// What the warpgroups of a block work by in 16 bits: products of 64 rows, registers that they hand to each other, and
+// boxes that the copy engine brings. Barriers and descriptors: tensor_core.cuh.
 #pragma once
 
 #include <cuda.h>
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+
+#include <type_traits>
 
 #include "tensor_core.cuh"
 
@@ -19,8 +21,8 @@ __device__ __forceinline__ void box_copy(uint32_t to, const CUtensorMap *map, in
       : "memory");
 }
 
-// The other way: a box from shared memory, but for what lies outside of the tensor. copies_read waits until this thread's
-// copies have read theirs.
+// The other way: a box from shared memory, but for what lies outside of the tensor. copies_read waits until this
+// thread's copies have read theirs.
 __device__ __forceinline__ void box_copy_back(const CUtensorMap *map, int x, int y, int z, int w, uint32_t from) {
   asm volatile("cp.async.bulk.tensor.4d.global.shared::cta.bulk_group [%0, {%2, %3, %4, %5}], [%1];" ::"l"(map),
                "r"(from), "r"(x), "r"(y), "r"(z), "r"(w)
@@ -50,7 +52,7 @@ __device__ __forceinline__ void shared_written() {
 template <typename T>
 __device__ __forceinline__ uint32_t pair_of_floats(float x, float y) {
   uint32_t pair;
-  if constexpr (sizeof(T) == sizeof(__half) && std::is_same_v<T, __half>)
+  if constexpr (std::is_same_v<T, __half>)
     asm("cvt.rn.f16x2.f32 %0, %2, %1;" : "=r"(pair) : "f"(x), "f"(y));
   else
     asm("cvt.rn.bf16x2.f32 %0, %2, %1;" : "=r"(pair) : "f"(x), "f"(y));
@@ -80,11 +82,12 @@ __device__ __forceinline__ void store_matrices_transposed(uint32_t address, cons
                : "memory");
 }
 
-// Products of a warpgroup: d (64 × 64) = a (64 × 16) · b (16 × 64), plus d where `add`; d as wgmma of tensor_core.cuh has
-// it. a lies in shared memory, described by matrix_descriptor, or in registers: those of mma for the warp's 16 rows. b
-// lies there as (64 × 16), described by matrix_descriptor, or, ALONG, as (16 × 64), described by along_descriptor. They
-// run from wgmma_begin until wgmma_left says that no more than so many groups have not finished; wgmma_group ends a
-// group. d and a in registers are not to be touched before; wgmma_seen keeps reads of d behind.
+// Products of a warpgroup: d (64 × 64) = a (64 × 16) · b (16 × 64), plus d where `add`; d as wgmma of tensor_core.cuh
+// has it. a lies in shared memory, described by matrix_descriptor, or in registers: those of mma for the warp's 16
+// rows. b lies there as (64 × 16), described by matrix_descriptor, or, ALONG, as (16 × 64), described by
+// along_descriptor. They run from wgmma_begin until wgmma_left says that no more than so many groups have not finished;
+// wgmma_group ends a group. d is not to be touched before, and a in registers may be read but not written; wgmma_seen
+// keeps reads of d behind.
 __device__ __forceinline__ void wgmma_group() {
   asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 }
@@ -105,12 +108,11 @@ __device__ __forceinline__ void wgmma_seen(float (&d)[N]) {
       "setp.ne.b32 p, %33, 0;\n"                                                                                    \
       "wgmma.mma_async.sync.aligned.m64n64k16.f32." types                                                           \
       " {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, " \
-      "%23, %24, %25, %26, %27, %28, %29, %30, %31}, " operands                                                     \
-      "}\n"                                                                                                         \
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]),             \
-        "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]),       \
-        "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]),     \
-        "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31])      \
+      "%23, %24, %25, %26, %27, %28, %29, %30, %31}, " operands "}\n"                                               \
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), "+f"(d[8]), \
+        "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]),      \
+        "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), "+f"(d[24]),     \
+        "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31])                   \
       : "l"(b), "r"((int)(add)), a_bind)
 
 // Both operands in shared memory.
@@ -141,8 +143,8 @@ __device__ __forceinline__ void wgmma_along(float (&d)[32], const uint32_t (&a)[
 #undef FOUR_REGISTERS
 #undef WGMMA_32
 
-// Boxes of 64 columns, a line of 128 bytes with the 128-byte swizzle for each k, eight lines every 1024 bytes; the first
-// on 1024 bytes, the address moved by 2048 bytes for each further 16 k.
+// Boxes of 64 columns, a line of 128 bytes with the 128-byte swizzle for each k, eight lines every 1024 bytes; the
+// first on 1024 bytes, the address moved by 2048 bytes for each further 16 k.
 __device__ __forceinline__ uint64_t along_descriptor(uint32_t address) {
   return matrix_descriptor(address);
 }
