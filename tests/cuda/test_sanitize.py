@@ -63,7 +63,7 @@ class Sanitize(unittest.TestCase):
         self.assertEqual(len(memcheck), 9)
         self.assertFalse([c for c in memcheck if "--only" in c])  # whole
         alone = [c for c in calls if c.startswith("racecheck") and "--only" in c]
-        self.assertEqual(len([c for c in alone if c.endswith("--precision bf16")]), 12)
+        self.assertEqual(len([c for c in alone if c.endswith("--precision bf16")]), 13)
         self.assertEqual(len([c for c in alone if c.endswith("--precision fp8")]), 2)
         self.assertTrue([c for c in calls if c.startswith("racecheck: test_gpu_operations") and c.endswith("--precision fp32") and "--only" not in c])
         self.assertEqual([line.split()[:2] for line in out.splitlines() if line.endswith("not run")], [["racecheck", "bf16"], ["racecheck", "fp8"], ["racecheck", "wave"]])
