@@ -26,7 +26,7 @@ extern "C" {
 
 namespace {
 
-constexpr double BOUND = 4e-7;  // of sine and cosine by the polynomials, which fp32 storage takes, for |f·z| up to FARTHEST
+constexpr double BOUND = 4e-7;  // of the polynomials of sine and cosine, for |f·z| up to FARTHEST
 constexpr double FARTHEST = 1e4;
 constexpr int POINTS = 2000000;
 

@@ -114,18 +114,19 @@ static const struct {
     {&op_attention_backward, {.B = 2, .T = 7, .D = 72, .H = 3}},
     {&op_attention_backward, {.B = 2, .T = 130, .D = 128, .H = 2}},
     {&op_attention_backward, {.B = 1, .T = 257, .D = 128, .H = 1}},
-    /* Heads of 64 without options: ours in 16 bits. */
-    {&op_attention_backward, {.B = 1, .T = 1, .D = 64, .H = 1}},
-    {&op_attention_backward, {.B = 3, .T = 64, .D = 192, .H = 3}},
-    {&op_attention_backward, {.B = 2, .T = 131, .D = 192, .H = 3, .quick = true}},
-    {&op_attention_backward, {.B = 1, .T = 1025, .D = 64, .H = 1}},
-    {&op_attention_backward, {.B = 8, .T = 333, .D = 448, .H = 7}}, /* more tiles of keys than multiprocessors */
     {&op_attention_backward, {.B = 1, .T = 1, .D = 5, .H = 1}},
     {&op_attention_backward, {.B = 2, .T = 33, .D = 51, .H = 3, .alibi = true}},
     {&op_attention_backward, {.B = 2, .T = 65, .D = 108, .H = 3, .dropout = 0.3}},
     {&op_attention_backward, {.B = 1, .T = 130, .D = 130, .H = 2, .alibi = true, .dropout = 0.2}},
     {&op_attention_backward, {.B = 1, .T = 300, .D = 500, .H = 5, .alibi = true}},
     {&op_attention_backward, {.B = 2, .T = 129, .D = 128, .H = 2, .dropout = 0.5}},
+
+    /* Heads of 64 without options: ours in 16 bits. */
+    {&op_attention_backward, {.B = 1, .T = 1, .D = 64, .H = 1}},
+    {&op_attention_backward, {.B = 3, .T = 64, .D = 192, .H = 3}},
+    {&op_attention_backward, {.B = 2, .T = 131, .D = 192, .H = 3, .quick = true}},
+    {&op_attention_backward, {.B = 1, .T = 1025, .D = 64, .H = 1}},
+    {&op_attention_backward, {.B = 8, .T = 333, .D = 448, .H = 7}}, /* more tiles of keys than multiprocessors */
 
     {&op_attention_cached, {.B = 1, .T = 1, .D = 5, .H = 1, .capacity = 1}},
     {&op_attention_cached, {.B = 3, .T = 1, .D = 51, .H = 3, .capacity = 70, .past = true}},
