@@ -9,7 +9,8 @@ using namespace attention_wgmma;
 
 enum {
   MOST_PAIRS = 65535 /* of a grid's second dimension */,
-  LONGEST = 1 << 24 /* sequence: steps are counted in 32 bits */
+  LONGEST = 1 << 24 /* sequence: steps are counted in 32 bits */,
+  L2_BYTES = 44 << 20 /* of 50 MiB */
 };
 
 // Offsets of the parts; the sums come first.
@@ -21,59 +22,77 @@ int64_t tiles_of(int64_t T) {
   return (T + KEYS - 1) / KEYS;
 }
 
-memory_map map_of(int64_t B, int64_t T, int64_t H) {
+memory_map map_of(int64_t B, int64_t T, int64_t H, int64_t h) {
   size_t tiles = (size_t)(B * H * tiles_of(T));
   memory_map m = {};
-  m.stats = tiles * KEYS * HEAD * sizeof(float);
+  m.stats = tiles * KEYS * (size_t)h * sizeof(float);
   m.added = m.stats + tiles * STEPS * STATS_BYTES;
-  m.next = m.added + tiles * sizeof(int);
+  m.next = m.added + tiles * STEPS * sizeof(int);
   m.bytes = m.next + sizeof(int);
   return m;
 }
 
-template <typename T>
+// So many pairs' queries, gradients at the output and sums, that stay in the L2 cache from one tile of keys to the
+// next; and as many in each round, since a last round of few would have its blocks wait for each other.
+int pairs_together(int pairs, int64_t T, int64_t h) {
+  int64_t bytes = T * h * (2 + 2 + (int64_t)sizeof(float));
+  int64_t most = (L2_BYTES + bytes - 1) / bytes, rounds = (pairs + most / 2) / most;
+  return rounds > 0 ? (int)((pairs + rounds - 1) / rounds) : pairs;
+}
+
+template <typename T, int HEAD>
 cudaError_t run(const launch *l, const attention_backward_args *a, void *workspace) {
+  enum { BOXES = HEAD / COLUMNS };
   CUtensorMap qkv, dout, dqkv;
-  cudaError_t e = box_map_make(a->qkv, a->B, a->T, 3 * a->H, HALF, &qkv);
-  if (e == cudaSuccess) e = box_map_make(a->dout, a->B, a->T, a->H, QUERIES, &dout);
-  if (e == cudaSuccess) e = box_map_make(a->dqkv, a->B, a->T, 3 * a->H, HALF, &dqkv);
-  int bytes = SHARED_BYTES + SHARED_SLACK;
-  if (e == cudaSuccess) e = cudaFuncSetAttribute(gradients<T>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+  cudaError_t e = box_map_make(a->qkv, a->B, a->T, 3 * a->H * BOXES, HALF, &qkv);
+  if (e == cudaSuccess) e = box_map_make(a->dout, a->B, a->T, a->H * BOXES, HALF, &dout);
+  if (e == cudaSuccess) e = box_map_make(a->dqkv, a->B, a->T, 3 * a->H * BOXES, HALF, &dqkv);
+  int bytes = block<T, HEAD>::SHARED_BYTES + SHARED_SLACK;
+  if (e == cudaSuccess)
+    e = cudaFuncSetAttribute(gradients<T, HEAD>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
   if (e != cudaSuccess) return e;
-  memory_map m = map_of(a->B, a->T, a->H);
+  memory_map m = map_of(a->B, a->T, a->H, HEAD);
   char *memory = (char *)workspace;
   problem p = {};
   p.T = a->T;
   p.H = a->H;
   p.tiles = (int)tiles_of(a->T);
-  p.items = (int)(a->B * a->H) * p.tiles;
+  p.pairs = (int)(a->B * a->H);
+  p.items = p.pairs * p.tiles;
+  p.together = block<T, HEAD>::UPWARD ? 1 : pairs_together(p.pairs, a->T, HEAD);
   p.scale = (float)(1.0 / sqrt((double)HEAD));
+  p.dqkv = a->dqkv;
   p.stats = (const float *)(memory + m.stats);
   p.sums = (float *)memory;
   p.added = (int *)(memory + m.added);
   p.next = (int *)(memory + m.next);
-  row_stats<T><<<dim3((unsigned)p.tiles * STEPS, (unsigned)(a->B * a->H)), STATS_THREADS, 0, l->stream>>>(
+  row_stats<T, HEAD><<<dim3((unsigned)p.tiles * STEPS, (unsigned)(a->B * a->H)), STATS_THREADS, 0, l->stream>>>(
       p, (const T *)a->out, (const T *)a->dout, (const float *)a->lse, (float *)(memory + m.stats));
   e = cudaGetLastError();
   if (e != cudaSuccess) return e;
   int blocks = p.items < (int)MULTIPROCESSORS ? p.items : (int)MULTIPROCESSORS;
-  gradients<T><<<(unsigned)blocks, THREADS, (size_t)bytes, l->stream>>>(qkv, dout, dqkv, p);
+  gradients<T, HEAD><<<(unsigned)blocks, THREADS, (size_t)bytes, l->stream>>>(qkv, dout, dqkv, p);
   return cudaGetLastError();
+}
+
+template <typename T>
+cudaError_t run_heads(const launch *l, const attention_backward_args *a, void *workspace) {
+  return a->h == 64 ? run<T, 64>(l, a, workspace) : run<T, 128>(l, a, workspace);
 }
 
 }  // namespace
 
-size_t attention_wgmma_bytes(int64_t B, int64_t T, int64_t H) {
-  return map_of(B, T, H).bytes;
+size_t attention_wgmma_bytes(int64_t B, int64_t T, int64_t H, int64_t h) {
+  return map_of(B, T, H, h).bytes;
 }
 
 bool attention_wgmma_takes(dtype compute, int64_t B, int64_t T, int64_t H, int64_t h, bool alibi, double dropout) {
-  return (compute == DTYPE_BF16 || compute == DTYPE_F16) && h == HEAD && !alibi && dropout == 0 && T <= LONGEST &&
-         B * H <= MOST_PAIRS && B * H * tiles_of(T) * STEPS <= INT32_MAX;
+  return (compute == DTYPE_BF16 || compute == DTYPE_F16) && (h == 64 || h == 128) && !alibi && dropout == 0 &&
+         T <= LONGEST && B * H <= MOST_PAIRS && B * H * tiles_of(T) * STEPS <= INT32_MAX;
 }
 
 cudaError_t launch_attention_wgmma_backward(const launch *l, const attention_backward_args *a, void *workspace) {
   if (!attention_wgmma_takes(l->compute, a->B, a->T, a->H, a->h, a->alibi, a->dropout.p)) return cudaErrorInvalidValue;
-  if (l->compute == DTYPE_BF16) return run<__nv_bfloat16>(l, a, workspace);
-  return run<__half>(l, a, workspace);
+  if (l->compute == DTYPE_BF16) return run_heads<__nv_bfloat16>(l, a, workspace);
+  return run_heads<__half>(l, a, workspace);
 }

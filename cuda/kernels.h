@@ -109,10 +109,10 @@ bool attention_split_takes(dtype compute, int64_t T, int64_t h, double dropout, 
 cudaError_t launch_attention_split_forward(const launch *l, const attention_forward_args *a, void *workspace,
                                            size_t workspace_bytes);
 
-/* attention_wgmma.cu: causal attention's gradients at head size 64 in 16 bits, without ALiBi or dropout; sums are made in
- * one order, whatever runs beside it. The workspace, of so many bytes, is in use until it is done. */
+/* attention_wgmma.cu: causal attention's gradients at head sizes 64 and 128 in 16 bits, without ALiBi or dropout; sums
+ * are made in one order, whatever runs beside it. The workspace, of so many bytes, is in use until it is done. */
 bool attention_wgmma_takes(dtype compute, int64_t B, int64_t T, int64_t H, int64_t h, bool alibi, double dropout);
-size_t attention_wgmma_bytes(int64_t B, int64_t T, int64_t H);
+size_t attention_wgmma_bytes(int64_t B, int64_t T, int64_t H, int64_t h);
 cudaError_t launch_attention_wgmma_backward(const launch *l, const attention_backward_args *a, void *workspace);
 
 /* update.cu */

@@ -17,7 +17,7 @@ static bool wgmma_takes(const engine *e, const engine_limits *l) {
 /* For the backward of our own attention: a number a query and head, or what the one on the tensor cores works in. */
 static size_t attention_bytes(const engine *e, const engine_limits *l) {
   size_t plain = (size_t)(l->B * l->T * l->H) * sizeof(float);
-  size_t bytes = wgmma_takes(e, l) ? attention_wgmma_bytes(l->B, l->T, l->H) : 0;
+  size_t bytes = wgmma_takes(e, l) ? attention_wgmma_bytes(l->B, l->T, l->H, l->D / l->H) : 0;
   return bytes > plain ? bytes : plain;
 }
 

@@ -21,16 +21,17 @@ __device__ __forceinline__ void box_copy(uint32_t to, const CUtensorMap *map, in
       : "memory");
 }
 
-// The other way: a box from shared memory, but for what lies outside of the tensor. copies_read waits until this
-// thread's copies have read theirs.
+// The other way: a box from shared memory, but for what lies outside of the tensor. copies_read waits until no more
+// than LEFT of this thread's copies have not read theirs.
 __device__ __forceinline__ void box_copy_back(const CUtensorMap *map, int x, int y, int z, int w, uint32_t from) {
   asm volatile("cp.async.bulk.tensor.4d.global.shared::cta.bulk_group [%0, {%2, %3, %4, %5}], [%1];" ::"l"(map),
                "r"(from), "r"(x), "r"(y), "r"(z), "r"(w)
                : "memory");
   asm volatile("cp.async.bulk.commit_group;" ::: "memory");
 }
+template <int LEFT>
 __device__ __forceinline__ void copies_read() {
-  asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
+  asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(LEFT) : "memory");
 }
 
 // Registers a thread of this warpgroup may use from here on: fewer or more than it was launched with.

@@ -121,12 +121,17 @@ static const struct {
     {&op_attention_backward, {.B = 1, .T = 300, .D = 500, .H = 5, .alibi = true}},
     {&op_attention_backward, {.B = 2, .T = 129, .D = 128, .H = 2, .dropout = 0.5}},
 
-    /* Heads of 64 without options: ours in 16 bits. */
+    /* Heads of 64 and 128 without options: ours in 16 bits. */
     {&op_attention_backward, {.B = 1, .T = 1, .D = 64, .H = 1}},
     {&op_attention_backward, {.B = 3, .T = 64, .D = 192, .H = 3}},
     {&op_attention_backward, {.B = 2, .T = 131, .D = 192, .H = 3, .quick = true}},
     {&op_attention_backward, {.B = 1, .T = 1025, .D = 64, .H = 1}},
     {&op_attention_backward, {.B = 8, .T = 333, .D = 448, .H = 7}}, /* more tiles of keys than multiprocessors */
+    {&op_attention_backward, {.B = 1, .T = 1, .D = 128, .H = 1}},
+    {&op_attention_backward, {.B = 1, .T = 64, .D = 384, .H = 3}},
+    {&op_attention_backward, {.B = 2, .T = 131, .D = 384, .H = 3, .quick = true}},
+    {&op_attention_backward, {.B = 1, .T = 1025, .D = 128, .H = 1}},
+    {&op_attention_backward, {.B = 10, .T = 131, .D = 896, .H = 7}}, /* more tiles of keys than multiprocessors */
 
     {&op_attention_cached, {.B = 1, .T = 1, .D = 5, .H = 1, .capacity = 1}},
     {&op_attention_cached, {.B = 3, .T = 1, .D = 51, .H = 3, .capacity = 70, .past = true}},
