@@ -9,8 +9,7 @@ using namespace attention_wgmma;
 
 enum {
   MOST_PAIRS = 65535 /* of a grid's second dimension */,
-  LONGEST = 1 << 24 /* sequence: steps are counted in 32 bits */,
-  L2_BYTES = 44 << 20 /* of 50 MiB */
+  LONGEST = 1 << 24 /* sequence: steps are counted in 32 bits */
 };
 
 // Offsets of the parts; the sums come first.
@@ -32,14 +31,6 @@ memory_map map_of(int64_t B, int64_t T, int64_t H, int64_t h) {
   return m;
 }
 
-// So many pairs' queries, gradients at the output and sums, that stay in the L2 cache from one tile of keys to the
-// next; and as many in each round, since a last round of few would have its blocks wait for each other.
-int pairs_together(int pairs, int64_t T, int64_t h) {
-  int64_t bytes = T * h * (2 + 2 + (int64_t)sizeof(float));
-  int64_t most = (L2_BYTES + bytes - 1) / bytes, rounds = (pairs + most / 2) / most;
-  return rounds > 0 ? (int)((pairs + rounds - 1) / rounds) : pairs;
-}
-
 template <typename T, int HEAD>
 cudaError_t run(const launch *l, const attention_backward_args *a, void *workspace) {
   enum { BOXES = HEAD / COLUMNS };
@@ -59,7 +50,9 @@ cudaError_t run(const launch *l, const attention_backward_args *a, void *workspa
   p.tiles = (int)tiles_of(a->T);
   p.pairs = (int)(a->B * a->H);
   p.items = p.pairs * p.tiles;
-  p.together = block<T, HEAD>::UPWARD ? 1 : pairs_together(p.pairs, a->T, HEAD);
+  /* queries, gradients at the output, sums */
+  int64_t pair_bytes = a->T * HEAD * (int64_t)(2 * sizeof(T) + sizeof(float));
+  p.together = block<T, HEAD>::UPWARD ? 1 : pairs_together(p.pairs, pair_bytes);
   p.scale = (float)(1.0 / sqrt((double)HEAD));
   p.dqkv = a->dqkv;
   p.stats = (const float *)(memory + m.stats);

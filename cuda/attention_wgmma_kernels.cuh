@@ -1,17 +1,18 @@
 // The kernels of attention_wgmma.cu: causal attention's gradients at head sizes 64 and 128, in one fixed order of
 // addition.
 //
-// An item is a tile of KEYS keys of one pair of a sequence and a head; it walks over the tiles of QUERIES queries
-// between its diagonal and the last one, a step each. Four warpgroups: threads of the first bring tiles and speak with
-// other blocks. Two have half of the keys each: scores and their gradients, transposed, with the keys along the rows,
-// so that both go back into the tensor cores from registers, for dK and dV, which stay in registers until the item's
-// end. The gradients of the scores go through shared memory to the other warpgroup, for the queries' gradient.
+// An item is a tile of KEYS keys; it walks over tiles of QUERIES queries, a step each. Four warpgroups: threads of the
+// first bring tiles and speak with other blocks. Two have half of the keys each: scores and their gradients,
+// transposed, with the keys along the rows, so that both go back into the tensor cores from registers, for dK and dV,
+// which stay in registers until the item's end. The gradients of the scores go through shared memory to the other
+// warpgroup, for the queries' gradient.
 //
-// A query's gradient is a sum over tiles of keys, which different blocks compute at the same time. They add in order:
-// each waits for the number of those before it. Items begin in that order too, so that what a block waits for is some
-// steps ahead as a rule. Which order, and which way an item walks, is a matter of speed (UPWARD).
+// A query's gradient is a sum over tiles of keys, which different blocks compute at the same time. They add in one
+// order (attention_order.cuh): each waits for the number of those before it. Items begin in that order too, so that
+// what a block waits for is some steps ahead as a rule.
 #pragma once
 
+#include "attention_order.cuh"
 #include "device.cuh"
 #include "places.cuh"
 #include "warpgroup.cuh"
@@ -95,37 +96,13 @@ struct block {
     SCORE_PLACES = 3,
     RESULTS = AHEAD ? 1 + 2 * KEY_GROUPS : 0,
     SUM_PLACES = 2,
-    // Upward: keys add from the diagonal to the first ones and walk from the diagonal to the last queries, so that each
-    // tile of keys is a tile ahead of the next by itself. Downward: from the first keys to the diagonal and from the
-    // last queries to the diagonal; the longest items come first, so that blocks end together, but only the items of
-    // other pairs between two of a pair keep one ahead of the other, and more is in use at a time. At head size 64 that
-    // costs more than it gains, and steps are too short to wait for, and tell, the sums of each (TURN: of so many).
+    // Downward costs more at head size 64 than it gains (attention_order.cuh), and there steps are too short to wait
+    // for, and tell, the sums of each (TURN: of so many).
     UPWARD = AHEAD,
     TURN = AHEAD ? STEPS : 1,
   };
 
-  struct item_place {
-    int pair, tile;  // of keys
-  };
-  static __device__ __forceinline__ item_place place_of(const problem &p, int item) {
-    int first = item / (p.together * p.tiles) * p.together, together = min(p.together, p.pairs - first);
-    int within = item - first * p.tiles, turn = within / together;
-    return {first + within - turn * together, UPWARD ? p.tiles - 1 - turn : turn};
-  }
-  // The steps of an item's walk; the tile of queries where `left` are left of it, this one included; how many tiles of
-  // keys add to its sums before the item does; and does none add after it?
-  static __device__ __forceinline__ int steps_of(const problem &p, item_place at) {
-    return (p.tiles - at.tile) * STEPS;
-  }
-  static __device__ __forceinline__ int tile_of(const problem &p, item_place at, int left) {
-    return UPWARD ? p.tiles * STEPS - left : at.tile * STEPS + left - 1;
-  }
-  static __device__ __forceinline__ int before(item_place at, int tile) {
-    return UPWARD ? tile / STEPS - at.tile : at.tile;
-  }
-  static __device__ __forceinline__ bool is_last(item_place at, int tile) {
-    return UPWARD ? at.tile == 0 : tile / STEPS == at.tile;
-  }
+  using order = item_order<(bool)UPWARD, STEPS>;
   // A group of keys holds a step and the ones that it skips while it waits for the next.
   static_assert((int)QUERY_PLACES > (int)KEY_GROUPS);
   using key_use = use_of<KEY_PLACES>;
@@ -210,7 +187,7 @@ struct block {
         barrier_arrive(barrier);
         return;
       }
-      item_place at = place_of(p, item);
+      item_place at = order::place_of(p.pairs, p.tiles, p.together, item);
       int b = at.pair / H, head = at.pair - b * H;
       auto bring_values = [&]() {
         bring_rows<KEYS>(r.values + values.place() * KEYS_BYTES, qkv, at.tile * KEYS, 2 * H + head, b, barrier);
@@ -224,10 +201,10 @@ struct block {
       bring_rows<KEYS>(r.keys + items.place() * KEYS_BYTES, qkv, at.tile * KEYS, H + head, b, barrier);
       if constexpr (AHEAD) bring_values();
       const float *stats = p.stats + (int64_t)at.pair * p.tiles * STEPS * (ROW_STATS * QUERIES);
-      int steps = steps_of(p, at);
+      int steps = order::steps_of(p.tiles, at);
       for (int left = steps; left >= 0; left--) {
         if (left > 0) {
-          int tile = tile_of(p, at, left);
+          int tile = order::tile_of(p.tiles, at, left);
           wait_empty(r[QUERIES_EMPTY], queries);
           barrier = barrier_of(r[QUERIES_FULL], queries);
           barrier_arrive_expect(barrier, (AHEAD ? 2 : 1) * QUERIES_BYTES + STATS_BYTES);
@@ -248,7 +225,7 @@ struct block {
             wait_empty(r[DOUTS_EMPTY], douts);
             barrier = barrier_of(r[DOUTS_FULL], douts);
             barrier_arrive_expect(barrier, QUERIES_BYTES);
-            bring_dout(tile_of(p, at, left + 1));
+            bring_dout(order::tile_of(p.tiles, at, left + 1));
           }
         }
       }
@@ -263,7 +240,7 @@ struct block {
       int item = shared_word(r.items + 4 * items.place());
       if (item < 0) return;
       barrier_arrive(barrier_of(r[KEYS_EMPTY], items));
-      use(place_of(p, item));
+      use(order::place_of(p.pairs, p.tiles, p.together, item));
     }
   }
 
@@ -272,8 +249,8 @@ struct block {
     sum_use sums = {0};
     for_items(p, r, [&](item_place at) {
       const int *added = p.added + (int64_t)at.pair * p.tiles * (STEPS / TURN);
-      for (int left = steps_of(p, at); left > 0; left -= TURN) {
-        int tile = tile_of(p, at, left), count = before(at, tile), now;
+      for (int left = order::steps_of(p.tiles, at); left > 0; left -= TURN) {
+        int tile = order::tile_of(p.tiles, at, left), count = order::before(at, tile), now;
         if (count == 0) continue;
         wait_empty(r[ADDED_EMPTY], sums);
         do {
@@ -290,9 +267,9 @@ struct block {
     sum_use sums = {0};
     for_items(p, r, [&](item_place at) {
       int *added = p.added + (int64_t)at.pair * p.tiles * (STEPS / TURN);
-      for (int left = steps_of(p, at); left > 0; left -= TURN) {
-        int tile = tile_of(p, at, left), count = before(at, tile) + 1;
-        if (is_last(at, tile)) continue;
+      for (int left = order::steps_of(p.tiles, at); left > 0; left -= TURN) {
+        int tile = order::tile_of(p.tiles, at, left), count = order::before(at, tile) + 1;
+        if (order::is_last(at, tile)) continue;
         wait_full(r[TOLD_FULL], sums);
         asm volatile("st.release.gpu.global.s32 [%0], %1;" ::"l"(added + tile / TURN), "r"(count) : "memory");
         barrier_arrive(barrier_of(r[TOLD_EMPTY], sums));
@@ -354,12 +331,12 @@ struct block {
       wait_full(r[KEYS_FULL], items);
       int item = item_at(r, items);
       if (item < 0) break;
-      item_place at = place_of(p, item);
+      item_place at = order::place_of(p.pairs, p.tiles, p.together, item);
       uint64_t keys = along_descriptor(r.keys + items.place() * KEYS_BYTES);
-      for (int left = steps_of(p, at); left > 0; left--, steps.advance()) {
-        int tile = tile_of(p, at, left);
+      for (int left = order::steps_of(p.tiles, at); left > 0; left--, steps.advance()) {
+        int tile = order::tile_of(p.tiles, at, left);
         float *sums = p.sums + ((int64_t)(at.pair * p.tiles * STEPS + tile) * (BOXES * VECTORS) * GROUP + thread) * 4;
-        bool others = before(at, tile) > 0, last = is_last(at, tile), onto = last && others;
+        bool others = order::before(at, tile) > 0, last = order::is_last(at, tile), onto = last && others;
         if (others && left % TURN == 0) {
           wait_full(r[ADDED_FULL], waited);
           warp_arrives(r[ADDED_EMPTY], waited);
@@ -531,10 +508,10 @@ struct block {
     if constexpr (AHEAD) multiply_rows(dp, values, douts);
     wgmma_group();
     while (item >= 0) {
-      item_place at = place_of(p, item);
+      item_place at = order::place_of(p.pairs, p.tiles, p.together, item);
       int next_item = item;
       bool first = true;
-      for (int left = steps_of(p, at) - group; left > 0; left--) {
+      for (int left = order::steps_of(p.tiles, at) - group; left > 0; left--) {
         uint32_t stats = r.stats + query.place() * STATS_BYTES + first_query * 4;
         bool last = left == 1;
         query_use next = query.next();
