@@ -34,7 +34,7 @@ import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from acceptance import sharding, stages, survive  # noqa: E402
+from acceptance import libraries, sharding, stages, survive  # noqa: E402
 from acceptance.parts import SOURCE, do_part, end_all, to_run  # noqa: E402
 from acceptance.report import write_report  # noqa: E402
 from gpus import in_turn, visible  # noqa: E402
@@ -163,6 +163,14 @@ def check_stages(p, o):
         p.error(f"{len(o.stages)} stages side by side need as many GPUs, and there are {len(visible())} that may be used: name fewer")
 
 
+def check_libraries(p, o):
+    parts = [part for stage in o.stages for part in parts_of(o, stage)]
+    lacking = libraries.missing(libraries.programs_of(parts, o.build))
+    if lacking:
+        names = ", ".join(f"{library} (for {program.name})" for library, program in lacking)
+        p.error(f"this machine lacks {names}: install it, or name its folder in LD_LIBRARY_PATH; nothing was run")
+
+
 def list_parts(o, commands):
     for stage in o.stages:
         for part in parts_of(o, stage):
@@ -196,6 +204,8 @@ def main():
     check_stages(p, o)
     if listed or o.dry_run:
         return list_parts(o, commands=not listed)
+    if not report_only:
+        check_libraries(p, o)
     (o.out / "logs").mkdir(parents=True, exist_ok=True)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, end_all)

@@ -69,6 +69,22 @@ class Acceptance(unittest.TestCase):
         for part in self.results()["tests"].values():
             self.assertIn(str(moved), part["command"])
 
+    def test_a_library_that_is_not_there_is_said_before_any_work(self):
+        moved = self.folder / "build"
+        for file in ("meson-info/intro-tests.json", "meson-info/meson-info.json"):
+            (moved / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(BUILD / file, moved / file)
+        program, library = moved / "tests/base/test_base_phase", self.folder / "libabsent_of_a_test.so"
+        program.parent.mkdir(parents=True)
+        compiler = ["cc", "-x", "c", "-", "-o"]
+        subprocess.run([*compiler, library, "-shared", "-fPIC"], input="int absent(void) { return 0; }", text=True, check=True)
+        subprocess.run([*compiler, program, f"-L{self.folder}", "-labsent_of_a_test"], input="int absent(void); int main(void) { return absent(); }", text=True, check=True)
+        library.unlink()
+        done = subprocess.run([sys.executable, SCRIPT, "-b", moved, "-o", self.folder / "out", "--cpu", "tests"], capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("this machine lacks libabsent_of_a_test.so (for test_base_phase): install it, or name its folder in LD_LIBRARY_PATH; nothing was run", done.stderr)
+        self.assertFalse((self.folder / "out").exists())
+
     def test_a_command_that_hangs_ends_with_all_it_started(self):
         mark = self.folder / "mark"
         part = parts.Part("hangs", ["sh", "-c", f"sleep 300 & echo $! > {mark}; wait"], 2)
